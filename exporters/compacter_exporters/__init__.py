@@ -1,0 +1,1 @@
+"""ONNX: backbones exported, adapters grafted into them, graphs verified against the reference."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime inference for grafted models, without PyTorch."""
