@@ -1,0 +1,51 @@
+"""Each package imports no more than its extra installs."""
+
+import pkgutil
+from importlib import import_module
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from tests.support.blocking import run_blocked
+
+OURS = {"compacter_core", "compacter_exporters", "compacter_runtime"}
+CORE = OURS | {"numpy", "safetensors"}
+TORCH = {"torch", "transformers", "accelerate"}
+
+
+def modules_of(package: str, *, without: tuple[str, ...] = ()) -> list[str]:
+    """Names of a package's modules, except those under the given prefixes."""
+    path = import_module(package).__path__
+    names = [package, *(found.name for found in pkgutil.walk_packages(path, f"{package}."))]
+    return [name for name in names if not name.startswith(without)]
+
+
+def import_all(modules: list[str]) -> str:
+    return "from importlib import import_module\n" + "".join(f"import_module({name!r})\n" for name in modules)
+
+
+def test_core_imports_numpy_and_safetensors_alone() -> None:
+    installed = set(packages_distributions())
+    modules = modules_of("compacter_core", without=("compacter_core.pytorch",))
+    assert len(modules) > 10
+    result = run_blocked(import_all(modules), installed - CORE)
+    assert result.returncode == 0, result.stderr
+
+
+def test_grafting_imports_no_torch() -> None:
+    modules = modules_of("compacter_exporters", without=("compacter_exporters.backbone",))
+    assert len(modules) > 5
+    result = run_blocked(import_all(modules), TORCH)
+    assert result.returncode == 0, result.stderr
+
+
+def test_runtime_imports_no_torch_and_no_onnx() -> None:
+    result = run_blocked(import_all(modules_of("compacter_runtime")), TORCH | {"onnx", "onnx_ir", "onnxscript"})
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("package", ["numpy", "torch"])
+def test_the_blocker_blocks(package: str) -> None:
+    result = run_blocked(f"import {package}", {package})
+    assert result.returncode == 1
+    assert "is blocked" in result.stderr
