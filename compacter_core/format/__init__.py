@@ -1,0 +1,1 @@
+"""The adapter file: safetensors container, configuration JSON, tensors, weight sketches, atomic writes."""
