@@ -1,0 +1,117 @@
+"""The PyTorch model and the tokenizer that a backbone is exported from."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.quiet import quiet
+
+HEAD_SEED = 0
+_UNLIMITED = 1_000_000
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+class Task(StrEnum):
+    """What the exported graph answers; the values are transformers' names of the tasks."""
+
+    TEXT_CLASSIFICATION = "text-classification"
+    FEATURE_EXTRACTION = "feature-extraction"
+
+
+_AUTO_CLASS = {Task.TEXT_CLASSIFICATION: AutoModelForSequenceClassification, Task.FEATURE_EXTRACTION: AutoModel}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceModel:
+    """A loaded backbone.
+
+    Args:
+        model: the transformers model, in evaluation mode, float32, on the CPU.
+        tokenizer: its fast tokenizer, or None if the source has none.
+        task: what it was loaded for.
+    """
+
+    model: Any
+    tokenizer: Any
+    task: Task
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest input in tokens: the least of what the tokenizer and the position embeddings say, if anything.
+
+        RoBERTa counts positions from `padding_idx + 1`, so `max_position_embeddings` overstates what it can read.
+        """
+        limits = [
+            embedding.num_embeddings - (0 if embedding.padding_idx is None else embedding.padding_idx + 1)
+            for name, embedding in self.model.named_modules()
+            if name.endswith("position_embeddings") and isinstance(embedding, torch.nn.Embedding)
+        ]
+        if self.tokenizer is not None and self.tokenizer.model_max_length < _UNLIMITED:
+            limits.append(self.tokenizer.model_max_length)
+        return min(limits, default=None)
+
+    def sample(self, batch: int, length: int) -> dict[str, torch.Tensor]:
+        """Random valid inputs [batch, length], with padding at the end of every row but the first.
+
+        Deterministic in the sizes. The keys are the inputs that the graph gets.
+        """
+        config = self.model.config
+        generator = torch.Generator().manual_seed(batch * 65_537 + length)
+        mask = torch.ones(batch, length, dtype=torch.int64)
+        if length > 1:
+            mask[1:, -1] = 0
+        inputs = {
+            "input_ids": torch.randint(config.vocab_size, (batch, length), generator=generator),
+            "attention_mask": mask,
+        }
+        segments = getattr(config, "type_vocab_size", 0)
+        if segments > 1:
+            inputs["token_type_ids"] = torch.randint(segments, (batch, length), generator=generator)
+        return inputs
+
+
+def load_source(source: str | Path, task: Task) -> SourceModel:
+    """Load a backbone from a directory or from the hub.
+
+    A head that the checkpoint lacks is initialised from a fixed seed, so that equal sources give equal graphs.
+
+    Raises:
+        CompacterError: E005 if there is no such model.
+    """
+    if not _HUB_NAME.fullmatch(str(source)) and not Path(source).is_dir():
+        raise _unloadable(source, "no such directory")
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(HEAD_SEED)
+        try:
+            # The attention is written out (eager) since the graph is then smaller, and its computation is the same.
+            model = _AUTO_CLASS[task].from_pretrained(str(source), dtype=torch.float32, attn_implementation="eager")
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise _unloadable(source, str(error).strip().partition("\n")[0]) from error
+        return SourceModel(model=model.eval(), tokenizer=_load_tokenizer(source), task=task)
+
+
+def _unloadable(source: str | Path, why: str) -> CompacterError:
+    return CompacterError(
+        ErrorCode.E005,
+        f"no transformers model could be loaded: {why}",
+        value=str(source),
+        expected="a directory with config.json and model.safetensors, or a hub name",
+    )
+
+
+def _load_tokenizer(source: str | Path) -> Any:
+    """The tokenizer, or None. Without tokenizer files transformers may invent one that knows special tokens alone."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+    except (OSError, ValueError, KeyError):
+        return None
+    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
+        return None
+    return tokenizer
