@@ -30,7 +30,7 @@ MAX_PHM_DIM: Final = 256
 MAX_PHM_RANK: Final = 1_024
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SITE_ID = re.compile(r"(encoder|decoder)\.(0|[1-9]\d{0,4})\.(self_attn|cross_attn|ffn)")
+_SITE_ID = re.compile(r"(encoder|decoder)\.(0|[1-9][0-9]{0,4})\.(self_attn|cross_attn|ffn)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

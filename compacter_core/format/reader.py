@@ -48,22 +48,27 @@ def load_adapter(path: Path | str, *, max_elements: int = MAX_ELEMENTS) -> Adapt
         CompacterError: E005 if it cannot be read, E206 if the profile's two configurations differ, and as
             `parse_adapter`.
     """
-    source = Path(path)
-    adapter = parse_adapter(read_adapter_file(source, max_elements=max_elements), max_elements=max_elements)
-    if source.is_dir():
-        _check_profile(source / CONFIG_FILE, adapter.config)
+    adapter, _ = load_with_bytes(path, max_elements=max_elements)
     return adapter
 
 
-def read_adapter_file(path: Path, *, max_elements: int = MAX_ELEMENTS) -> bytes:
-    """The bytes of an adapter file, or of the one in a hub profile directory.
-
-    Header, configuration and tensor table are checked before the tensors are read into memory.
+def load_with_bytes(path: Path | str, *, max_elements: int = MAX_ELEMENTS) -> tuple[Adapter, bytes]:
+    """As `load_adapter`, with the file's bytes, which need not be the canonical ones.
 
     Raises:
-        CompacterError: as `load_adapter`, the checks of values excepted.
+        CompacterError: as `load_adapter`.
     """
-    file = path / ADAPTER_FILE if path.is_dir() else path
+    source = Path(path)
+    is_profile = source.is_dir()
+    data = _read(source / ADAPTER_FILE if is_profile else source, max_elements)
+    adapter = parse_adapter(data, max_elements=max_elements)
+    if is_profile:
+        _check_profile(source / CONFIG_FILE, adapter.config)
+    return adapter, data
+
+
+def _read(file: Path, max_elements: int) -> bytes:
+    """The file's bytes; header, configuration and tensor table are checked before the tensors are read into memory."""
     try:
         with file.open("rb") as stream:
             start = stream.read(PREFIX + MAX_HEADER)
