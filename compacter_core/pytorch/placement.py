@@ -1,0 +1,85 @@
+"""How a site's adapter takes part in the forward pass of a model that does not know of it: module hooks.
+
+With h the sublayer's output, s = r + h the input of the norm N and u = N(s) its output, the sublayer's result is
+
+    skip h:            N(s + D(x))         for x = h or r: D(x) is added to h; for x = u: N is applied a second time
+    skip r + h:        s + D(x)            in place of u
+    skip N(r + h):     u + D(x)            in place of u
+
+with x = h, u or r as `Attach.input` says (specs, section 2). So one hook on the module whose output is h, or on N, does
+the work. Where x is seen earlier than the sum it goes into, it is kept between two hooks of one sublayer and dropped at
+once; recomputation under gradient checkpointing runs both hooks again.
+
+Hooks are bound methods, so that copies of a model (copy.deepcopy, pickle) have hooks on the copied adapter.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from compacter_core.config import Attach
+from compacter_core.pytorch.bindings import BoundSite
+from compacter_core.pytorch.modules import SiteAdapter
+from compacter_core.vocabulary import Input, Skip
+
+
+class Placement:
+    """One site's adapter D, placed in a sublayer."""
+
+    def __init__(self, adapter: SiteAdapter, attach: Attach) -> None:
+        self._adapter = adapter
+        self._attach = attach
+        self._kept: Tensor | None = None
+
+    def register(self, site: BoundSite) -> list[RemovableHandle]:
+        """Places D in the sublayer with these modules."""
+        adds_to_output = self._attach.skip is Skip.SUBLAYER_OUTPUT and self._attach.input is not Input.NORMED_SUM
+        handles: list[RemovableHandle] = []
+        if self._attach.input is Input.RESIDUAL:
+            handles.append(site.residual.register_forward_pre_hook(self.keep_residual))
+        elif self._attach.input is Input.SUBLAYER_OUTPUT and not adds_to_output:
+            handles.append(site.output.register_forward_hook(self.keep_output))
+        if adds_to_output:
+            handles.append(site.output.register_forward_hook(self.add_to_output))
+        elif self._attach.skip is Skip.SUBLAYER_OUTPUT:
+            handles.append(site.norm.register_forward_hook(self.normalise_again))
+        else:
+            handles.append(site.norm.register_forward_hook(self.replace_norm_output))
+        return handles
+
+    def keep_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Sees r, the input of the module."""
+        self._kept = args[0]
+
+    def keep_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """Sees h, the output of the module."""
+        self._kept = output
+
+    def add_to_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """H + D(x), in place of h."""
+        x = self._take() if self._attach.input is Input.RESIDUAL else output
+        return self._add(output, x)
+
+    def normalise_again(self, norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """N(s + D(N(s))), in place of N(s)."""
+        s: Tensor = args[0]
+        # `forward`, not a call: a call would run this hook again.
+        result: Tensor = norm.forward(self._add(s, output))
+        return result
+
+    def replace_norm_output(self, norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """S + D(x) or N(s) + D(x), in place of N(s)."""
+        x = output if self._attach.input is Input.NORMED_SUM else self._take()
+        skip: Tensor = args[0] if self._attach.skip is Skip.RESIDUAL_SUM else output
+        return self._add(skip, x)
+
+    def _add(self, skip: Tensor, x: Tensor) -> Tensor:
+        delta: Tensor = self._adapter(x)
+        return skip + delta.to(skip.dtype)
+
+    def _take(self) -> Tensor:
+        kept, self._kept = self._kept, None
+        if kept is None:
+            raise RuntimeError("a sublayer ran in another order than its binding says")
+        return kept

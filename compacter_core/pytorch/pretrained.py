@@ -1,0 +1,94 @@
+"""Save and load an attached adapter, and say how little of the model it trains."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from compacter_core.format.reader import load_adapter
+from compacter_core.format.writer import save_profile
+from compacter_core.pytorch.attach import AttachedAdapter, attach_adapter, get_adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCounts:
+    """Numbers of scalars, each tensor counted once.
+
+    Args:
+        adapter: in the adapter proper.
+        replaced: in the norms and biases of the backbone that train with it.
+        head: in the head that trains with it.
+        backbone: in the model without the adapter and that head.
+    """
+
+    adapter: int
+    replaced: int
+    head: int
+    backbone: int
+
+    @property
+    def trained(self) -> int:
+        """Everything that trains."""
+        return self.adapter + self.replaced + self.head
+
+    @property
+    def share(self) -> float:
+        """Adapter and replaced tensors over the backbone: the share of the paper's tables, without the head."""
+        return (self.adapter + self.replaced) / self.backbone
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Counts what an attached adapter trains.
+
+    Raises:
+        CompacterError: E804 if the model has no adapter.
+    """
+    attached = get_adapter(model)
+    own = sum(parameter.numel() for parameter in attached.tensor_parameters().values() if parameter.requires_grad)
+    stored = sum(parameter.numel() for parameter in attached.tensor_parameters().values())
+    head_names = attached.backbone.head_parameters(attached.config.head)
+    head = sum(parameter.numel() for parameter in head_names.values())
+    everything = sum(parameter.numel() for parameter in attached.trainable_parameters())
+    trained_head = sum(parameter.numel() for parameter in head_names.values() if parameter.requires_grad)
+    return ParameterCounts(
+        adapter=own,
+        replaced=everything - own - trained_head,
+        head=trained_head,
+        backbone=sum(parameter.numel() for parameter in model.parameters()) - stored - head,
+    )
+
+
+def print_trainable_parameters(model: nn.Module) -> None:
+    """Prints what trains and its share of the backbone.
+
+    Raises:
+        CompacterError: E804 if the model has no adapter.
+    """
+    counts = count_parameters(model)
+    print(
+        f"trained parameters: {counts.trained:,} (adapter {counts.adapter:,}, norms {counts.replaced:,}, "
+        f"head {counts.head:,}); backbone: {counts.backbone:,}; trained share besides the head: {counts.share:.4%}"
+    )
+
+
+def save_pretrained(model: nn.Module, directory: Path | str) -> None:
+    """Writes the adapter with its norms and head as a hub profile: `adapter_model.safetensors`, `adapter_config.json`.
+
+    Raises:
+        CompacterError: E804 if the model has no adapter, E006 if the directory cannot be written.
+    """
+    save_profile(get_adapter(model).to_adapter(), Path(directory))
+
+
+def from_pretrained(model: nn.Module, path: Path | str, *, trainable: bool = False) -> AttachedAdapter:
+    """Reads an adapter, a file or a hub profile, and attaches it.
+
+    Args:
+        model: the backbone it was trained on, with the head's number of labels.
+        path: of the file or the directory.
+        trainable: go on training; otherwise every parameter of the model is frozen.
+
+    Raises:
+        CompacterError: E1xx to E3xx for a bad file, E401 to E405 if it does not fit, E804 if there is an adapter.
+    """
+    return attach_adapter(model, load_adapter(path), trainable=trainable)
