@@ -1,0 +1,201 @@
+"""A grafted model, or a bare backbone, from texts or arrays to outputs or labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tqdm import tqdm
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_runtime.labels import Prediction, predict, read_labels
+from compacter_runtime.model_inputs import Array, checked_arrays, dtype_of
+from compacter_runtime.providers import choose_providers, require_active
+from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
+
+Inputs = Sequence[Text] | Mapping[str, Any]
+LOGITS = "logits"
+_PROGRESS_DELAY = 2.0
+
+# Rows of the result, and the inputs of the batch that gives them.
+_Batch = tuple[Array, dict[str, Array]]
+
+
+class Session:
+    """An ONNX model in ONNX Runtime, with the tokenizer and the labels that lie beside it.
+
+    Args:
+        model: the `.onnx` file, or a directory that holds `model.onnx`.
+        providers: execution providers in order of preference, full or short names ("cuda", "cpu"); each must be
+            available. None takes CUDA if it is there, else the CPU.
+        intra_op_threads: threads inside one operation; None leaves it to ONNX Runtime.
+
+    Raises:
+        CompacterError: E701 if a provider is not available, E704 if the model cannot be loaded.
+
+    Example:
+        >>> session = Session("merged/model.onnx")  # doctest: +SKIP
+        >>> session.classify(["My card has not arrived."])  # doctest: +SKIP
+        [Prediction(label='card_arrival', score=0.98, index=11)]
+    """
+
+    def __init__(
+        self, model: Path | str, *, providers: Sequence[str] | None = None, intra_op_threads: int | None = None
+    ) -> None:
+        path = Path(model)
+        self.path = path / "model.onnx" if path.is_dir() else path
+        self._session = _open(self.path, providers, intra_op_threads)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the model's inputs."""
+        return tuple(value.name for value in self._session.get_inputs())
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the model's outputs."""
+        return tuple(value.name for value in self._session.get_outputs())
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers in use, in order of preference."""
+        return tuple(self._session.get_providers())
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class names by index, empty if the model names none."""
+        return read_labels(self._session.get_modelmeta().custom_metadata_map, self.path.parent)
+
+    def run(self, inputs: Inputs, *, batch_size: int = 32, progress: bool = False) -> dict[str, Array]:
+        """The model's outputs, by name, in the order of the inputs.
+
+        Args:
+            inputs: texts, pairs of texts, or arrays by input name whose first axis is the batch. Texts are batched
+                by length, so that little is spent on padding.
+            batch_size: rows per call of ONNX Runtime.
+            progress: whether to show a bar on stderr, should it take more than two seconds.
+
+        Returns:
+            Arrays whose first axis is the batch. An output with a sequence axis is as long as the longest input,
+            zeros where a shorter batch has nothing.
+
+        Raises:
+            CompacterError: E001 for a bad batch size, E702 if there is no tokenizer for texts, E703 if the inputs do
+                not fit the model.
+        """
+        if batch_size < 1:
+            raise CompacterError(ErrorCode.E001, "batch_size", value=batch_size, expected="at least 1")
+        if isinstance(inputs, Mapping):
+            arrays = checked_arrays(inputs, self._session.get_inputs())
+            rows = len(next(iter(arrays.values())))
+            batches = _slices(arrays, rows, batch_size)
+        elif isinstance(inputs, str):
+            raise CompacterError(ErrorCode.E703, "inputs is one text", value=inputs, expected="a list of texts")
+        else:
+            rows = len(inputs)
+            batches = self._text_batches(inputs, batch_size)
+        parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in self.output_names}
+        with tqdm(total=rows, unit="row", disable=not progress, delay=_PROGRESS_DELAY) as bar:
+            for positions, batch in batches:
+                for name, value in zip(self.output_names, self._call(batch), strict=True):
+                    parts[name].append((positions, value))
+                bar.update(len(positions))
+        return {value.name: _assemble(parts[value.name], rows, value) for value in self._session.get_outputs()}
+
+    def classify(self, inputs: Inputs, *, batch_size: int = 32, progress: bool = False) -> list[Prediction]:
+        """The most probable class of each input.
+
+        Args:
+            inputs: as for `run`.
+            batch_size: as for `run`.
+            progress: as for `run`.
+
+        Raises:
+            CompacterError: as `run`; E703 if the model is no classifier, E704 if its labels are of another number.
+        """
+        if LOGITS not in self.output_names:
+            raise CompacterError(
+                ErrorCode.E703, "the model has no output logits", value=self.output_names, remedy="Use run()."
+            )
+        return predict(self.run(inputs, batch_size=batch_size, progress=progress)[LOGITS], self.labels)
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        encoder = TextEncoder(self.path.parent / TOKENIZER_FILE)
+        unknown = [name for name in self.input_names if name not in encoder.input_names]
+        if unknown:
+            raise CompacterError(
+                ErrorCode.E703,
+                "a tokenizer does not give all of the model's inputs",
+                value=unknown,
+                remedy="Pass arrays by input name.",
+            )
+        return encoder
+
+    def _text_batches(self, texts: Sequence[Text], batch_size: int) -> Iterator[_Batch]:
+        encodings = list(self._encoder.encode(texts)) if texts else []
+        # Longest first: what does not fit into memory fails at once, and the progress bar only gets faster.
+        order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
+        for start in range(0, len(texts), batch_size):
+            positions = order[start : start + batch_size]
+            yield positions, self._encoder.collate([encodings[i] for i in positions], self.input_names)
+
+    def _call(self, batch: dict[str, Array]) -> list[Array]:
+        try:
+            outputs: list[Array] = self._session.run(None, batch)
+        # ONNX Runtime's exceptions share no base class but Exception.
+        except Exception as error:
+            shapes = {name: array.shape for name, array in batch.items()}
+            raise CompacterError(
+                ErrorCode.E703,
+                f"ONNX Runtime cannot run the model on this input: {' '.join(str(error).split())}",
+                value=shapes,
+                remedy="Check the length of the sequences and the range of the token ids.",
+            ) from error
+        return outputs
+
+
+def _open(path: Path, asked: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
+    providers = choose_providers(asked)
+    options = onnxruntime.SessionOptions()
+    # What ONNX Runtime logs at lower levels it also raises, or `require_active` finds.
+    options.log_severity_level = 4
+    if threads is not None:
+        if threads < 1:
+            raise CompacterError(ErrorCode.E001, "intra_op_threads", value=threads, expected="at least 1")
+        options.intra_op_num_threads = threads
+    if not path.is_file():
+        raise CompacterError(ErrorCode.E704, "there is no such model", value=str(path), expected="an .onnx file")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    # ONNX Runtime's exceptions share no base class but Exception.
+    except Exception as error:
+        raise CompacterError(
+            ErrorCode.E704,
+            f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}",
+            value=str(path),
+            remedy="External data must lie beside the model, under its original name.",
+        ) from error
+    require_active(session, asked)
+    return session
+
+
+def _slices(arrays: dict[str, Array], rows: int, batch_size: int) -> Iterator[_Batch]:
+    for start in range(0, rows, batch_size):
+        part = slice(start, start + batch_size)
+        yield np.arange(rows)[part], {name: array[part] for name, array in arrays.items()}
+
+
+def _assemble(parts: Sequence[tuple[Array, Array]], rows: int, value: onnxruntime.NodeArg) -> Array:
+    """One array from the batches' outputs, each put at its rows' positions."""
+    if not parts:
+        free = [axis if isinstance(axis, int) else 0 for axis in value.shape[1:]]
+        return np.empty((rows, *free), dtype_of(value))
+    shapes = {output.shape[1:] for _, output in parts}
+    whole = np.zeros((rows, *map(max, zip(*shapes, strict=True))), parts[0][1].dtype)
+    for positions, output in parts:
+        index: tuple[Array | slice, ...] = (positions, *(slice(size) for size in output.shape[1:]))
+        whole[index] = output
+    return whole
