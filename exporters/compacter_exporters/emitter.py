@@ -1,0 +1,77 @@
+"""Making new nodes and constants for a graft, all named, labelled and digested in one place."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array
+from compacter_exporters.graph import numpy_type
+
+
+def tensor_digest(array: Array) -> str:
+    """SHA-256 of a tensor's bytes in the order of the file formats: row-major, little-endian."""
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little.tobytes()).hexdigest()
+
+
+@dataclass(slots=True, eq=False)
+class Emitter:
+    """Collects the nodes of one part of an adapter; the caller decides where they go in the graph.
+
+    Args:
+        graph: the graph, which receives the constants at once.
+        prefix: start of every name: `compacter/<adapter>/<part>`.
+        dtype: type of all constants.
+        labels: metadata of every node.
+        nodes: the nodes made so far, in order.
+        initialisers: SHA-256 of each constant made so far, by its name.
+    """
+
+    graph: ir.Graph
+    prefix: str
+    dtype: ir.DataType
+    labels: Mapping[str, str]
+    nodes: list[ir.Node] = field(default_factory=list)
+    initialisers: dict[str, str] = field(default_factory=dict)
+
+    def constant(self, name: str, values: Array) -> ir.Value:
+        """A new initialiser with these values, rounded once to the graph's type."""
+        array = np.ascontiguousarray(values.astype(numpy_type(self.dtype)))
+        full = f"{self.prefix}/{name}"
+        value = ir.val(full, self.dtype, list(array.shape), const_value=ir.Tensor(array, self.dtype, name=full))
+        self.graph.register_initializer(value)
+        self.initialisers[full] = tensor_digest(array)
+        return value
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value],
+        name: str,
+        *,
+        like: ir.Value | None = None,
+        last: int | None = None,
+        attributes: Mapping[str, int | float | str] | None = None,
+    ) -> ir.Value:
+        """A new node and its output.
+
+        Args:
+            op_type: a standard operator with one output.
+            inputs: its inputs.
+            name: of the node and of its output, within the prefix.
+            like: a value whose shape the output has, where it is known.
+            last: the last dimension of the output where it differs.
+            attributes: the operator's.
+        """
+        node = ir.node(op_type, inputs, attributes, name=f"{self.prefix}/{name}", metadata_props=dict(self.labels))
+        output = node.outputs[0]
+        output.name = f"{self.prefix}/{name}"
+        output.type = ir.TensorType(self.dtype)
+        if like is not None and like.shape is not None:
+            dims = list(like.shape)
+            output.shape = ir.Shape(dims if last is None else [*dims[:-1], last])
+        self.nodes.append(node)
+        return output

@@ -1,0 +1,170 @@
+"""The two forms of one merged adapter in a graph.
+
+With m = a W the product of the sublayer's last linear layer, b its bias and h = m + b:
+
+    plain:  y = skip + (act(x Wd + bd) Wu' + bu')                         any placement
+    fold:   y = m + (act(m Wd + (bd + b Wd)) Wu' + (bu' + b))             x = skip = h only
+
+where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less and
+keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the Kronecker
+sums written out, and rounded once to the graph's type.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array, SiteParameters
+from compacter_core.config import Attach
+from compacter_core.reference.projection import weight
+from compacter_core.reference.rounding import float64_site
+from compacter_core.vocabulary import Input, Skip
+from compacter_exporters.activations import emit_activation
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.linears import Linear
+from compacter_exporters.norms import between
+from compacter_exporters.rewire import drop_unused, redirect, replace_input
+from compacter_exporters.surroundings import Surroundings
+
+
+class Form(StrEnum):
+    """How an adapter is written into a graph; `auto` takes fold where the placement allows it."""
+
+    FOLD = "fold"
+    PLAIN = "plain"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """A site's adapter with its projections written out in float64, and the scaling moved into the second one.
+
+    Args:
+        Wd: [d, k].
+        bd: [k] or None.
+        Wu: scaling Wu, [k, d].
+        bu: scaling bu, [d] or None.
+    """
+
+    Wd: Array
+    bd: Array | None
+    Wu: Array
+    bu: Array | None
+
+    @classmethod
+    def of(cls, site: SiteParameters) -> "Dense":
+        """The adapter of a site."""
+        site = float64_site(site)
+        bu = site.up.b
+        return cls(
+            Wd=weight(site.down),
+            bd=site.down.b,
+            Wu=weight(site.up) * site.scaling,
+            bu=None if bu is None else bu * site.scaling,
+        )
+
+
+def allows_fold(attach: Attach) -> bool:
+    """Whether the adapter reads h and adds to h."""
+    return attach.input is Input.SUBLAYER_OUTPUT and attach.skip is Skip.SUBLAYER_OUTPUT
+
+
+def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int) -> ir.Value:
+    """Put a site's adapter before the linear layer's bias.
+
+    Returns:
+        y.
+    """
+    dense = Dense.of(site)
+    if layer.bias is not None:
+        b = layer.bias.astype(np.float64)
+        down = b @ dense.Wd
+        dense = Dense(
+            Wd=dense.Wd,
+            bd=down if dense.bd is None else dense.bd + down,
+            Wu=dense.Wu,
+            bu=b if dense.bu is None else dense.bu + b,
+        )
+    m = layer.product
+    uses = tuple(m.uses())
+    v = _bottleneck(emitter, m, dense, site, opset)
+    if layer.bias_add is not None:
+        emitter.graph.insert_before(layer.bias_add, emitter.nodes)
+        replace_input(layer.bias_add, 1 if layer.bias_add.inputs[0] is m else 0, v)
+        return layer.output
+    y = emitter.op("Add", [m, v], "output", like=m)
+    emitter.graph.insert_after(layer.node, emitter.nodes)
+    if layer.bias is not None:
+        bias = layer.node.inputs[2]
+        layer.node.resize_inputs(2)
+        drop_unused(bias)
+    redirect(emitter.graph, m, y, uses)
+    return y
+
+
+def emit_plain(
+    emitter: Emitter, layer: Linear, site: SiteParameters, opset: int, *, around: Surroundings, attach: Attach
+) -> ir.Value:
+    """Put a site's adapter behind its linear layer, in any placement.
+
+    Returns:
+        o = skip + delta(x).
+    """
+    h = layer.output
+    x = {Input.SUBLAYER_OUTPUT: h, Input.RESIDUAL: around.residual, Input.NORMED_SUM: around.result}[attach.input]
+    skip = {Skip.SUBLAYER_OUTPUT: h, Skip.RESIDUAL_SUM: around.sum, Skip.NORMED_SUM: around.result}[attach.skip]
+    graph, result = emitter.graph, around.result
+    uses = tuple(result.uses())
+    o = emitter.op("Add", [skip, _bottleneck(emitter, x, Dense.of(site), site, opset)], "output", like=h)
+    if attach.post and attach.input is not Input.NORMED_SUM:
+        graph.insert_before(around.add, emitter.nodes)
+        around.add.replace_input_with(0 if around.add.inputs[0] is h else 1, o)
+        return o
+    # N(r + h) is needed as the input, and N(r + o) as the result: the sum and the norm are there twice.
+    after = _second_sum(emitter, around, o) if attach.post else o
+    producer = result.producer()
+    if producer is None:  # the residual sum and the norm are nodes
+        raise TypeError("the result of a sublayer has no producer")
+    graph.insert_after(producer, emitter.nodes)
+    redirect(graph, result, after, uses)
+    return o
+
+
+def _second_sum(emitter: Emitter, around: Surroundings, o: ir.Value) -> ir.Value:
+    """N(r + o), computed by copies of the nodes of N(r + h)."""
+    total = emitter.op("Add", [around.residual, o], "sum", like=o)
+    if around.norm is None:
+        return total
+    copies: dict[ir.Value | None, ir.Value] = {around.norm.input: total}
+    for position, node in enumerate(between(around.norm.input, around.norm.output)):
+        prefix = f"{emitter.prefix}/norm/{position}"
+        copy = ir.Node(
+            node.domain,
+            node.op_type,
+            [copies.get(value, value) for value in node.inputs],
+            node.attributes.values(),
+            num_outputs=len(node.outputs),
+            name=prefix,
+            metadata_props=dict(emitter.labels),
+        )
+        for index, (old, new) in enumerate(zip(node.outputs, copy.outputs, strict=True)):
+            new.name = f"{prefix}/{index}"
+            new.type, new.shape = old.type, old.shape
+            copies[old] = new
+        emitter.nodes.append(copy)
+    return copies[around.norm.output]
+
+
+def _bottleneck(emitter: Emitter, x: ir.Value, dense: Dense, site: SiteParameters, opset: int) -> ir.Value:
+    """act(x Wd + bd) Wu + bu."""
+    k = dense.Wd.shape[1]
+    z = emitter.op("MatMul", [x, emitter.constant("down.weight", dense.Wd)], "down", like=x, last=k)
+    if dense.bd is not None:
+        z = emitter.op("Add", [z, emitter.constant("down.bias", dense.bd)], "down/bias", like=z)
+    a = emit_activation(emitter, site.non_linearity, z, opset)
+    v = emitter.op("MatMul", [a, emitter.constant("up.weight", dense.Wu)], "up", like=x)
+    if dense.bu is not None:
+        v = emitter.op("Add", [v, emitter.constant("up.bias", dense.bu)], "up/bias", like=x)
+    return v

@@ -1,0 +1,147 @@
+"""The task head of a graph: the linear layers before the `logits` output, replaced by the adapter's.
+
+The head of an exported backbone is another task's or random, so nothing recognises it but its place: the walk goes from
+the output back through element-wise operators to each linear layer of the head in turn.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.config import Head
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.layout import Part
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.graph import is_op
+from compacter_exporters.linears import Linear, linear_of
+from compacter_exporters.rewire import redirect, replace_input
+
+OUTPUT: Final = "logits"
+_ELEMENTWISE: Final = ("Identity", "Cast", "Dropout", "Tanh", "Relu", "Gelu", "Sigmoid", "Erf")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadLayer:
+    """One linear layer of the head in the graph.
+
+    Args:
+        name: its module name, as in the adapter's configuration.
+        linear: the layer.
+        path: the values from the layer's output to the next layer's input, or to the graph's output.
+    """
+
+    name: str
+    linear: Linear
+    path: tuple[ir.Value, ...]
+
+
+def head_layers(graph: ir.Graph, head: Head) -> list[HeadLayer]:
+    """The head's layers in the graph, first to last.
+
+    Raises:
+        CompacterError: E604 if the graph has no output `logits`, or something else before it than these layers.
+    """
+    value = next((output for output in graph.outputs if output.name == OUTPUT), None)
+    if value is None:
+        raise CompacterError(
+            ErrorCode.E604,
+            "the adapter has a head but the graph has no output for it",
+            value=[output.name for output in graph.outputs],
+            expected=OUTPUT,
+            remedy=f"Export the backbone with the task {head.task}.",
+        )
+    layers: list[HeadLayer] = []
+    for name in reversed(head.layers):
+        layer = _walk_back(name, value)
+        _check_input(layer, head)
+        layers.append(layer)
+        value = layer.linear.input
+    return layers[::-1]
+
+
+def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]:
+    """Replace the head's weights and biases; returns the SHA-256 of each new initialiser by its name.
+
+    Raises:
+        CompacterError: E604, as `head_layers`.
+    """
+    if adapter.config.head is None:
+        return {}
+    tensors = adapter.part(Part.HEAD)
+    digests: dict[str, str] = {}
+    for layer in head_layers(graph, adapter.config.head):
+        weight = tensors[f"{layer.name}.weight"]
+        emitter = Emitter(graph, prefix, layer.linear.dtype, {"compacter.part": Part.HEAD.value})
+        _replace(emitter, layer, weight, tensors.get(f"{layer.name}.bias"))
+        for value in (layer.linear.product, layer.linear.output, *layer.path):
+            if value.shape is not None and len(value.shape) > 0:
+                value.shape = ir.Shape([*list(value.shape)[:-1], weight.shape[0]])
+        digests |= emitter.initialisers
+    return digests
+
+
+def _replace(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | None) -> None:
+    linear = layer.linear
+    oriented = weight if linear.weight_is_transposed else weight.T
+    replace_input(linear.node, 1, emitter.constant(f"{layer.name}.weight", oriented))
+    if bias is None:
+        bias = np.zeros(weight.shape[0], dtype=weight.dtype)
+    slot = linear.bias_slot
+    constant = emitter.constant(f"{layer.name}.bias", bias)
+    if slot is not None:
+        replace_input(slot.node, slot.index, constant)
+        return
+    product = linear.product
+    uses = tuple(product.uses())
+    output = emitter.op("Add", [product, constant], f"{layer.name}.add", like=product)
+    emitter.graph.insert_after(linear.node, emitter.nodes)
+    redirect(emitter.graph, product, output, uses)
+
+
+def _walk_back(name: str, value: ir.Value) -> HeadLayer:
+    """The linear layer whose output, through element-wise operators only, is `value`."""
+    path = [value]
+    while True:
+        node = value.producer()
+        linear = _ending_in(node)
+        if linear is not None:
+            return HeadLayer(name, linear, tuple(path))
+        source = None if node is None or not is_op(node, *_ELEMENTWISE) else node.inputs[0]
+        if source is None:
+            raise CompacterError(
+                ErrorCode.E604,
+                f"no linear layer for {name} of the head before the output {OUTPUT}",
+                value=None if node is None else node.op_type,
+                expected="Gemm, or MatMul and Add",
+                remedy="Export the backbone with the head class the adapter was trained with.",
+            )
+        value = source
+        path.append(value)
+
+
+def _ending_in(node: ir.Node | None) -> Linear | None:
+    """The linear layer whose last node this is."""
+    if node is not None and is_op(node, "Add"):
+        for operand in node.inputs:
+            linear = None if operand is None else linear_of(operand.producer())
+            if linear is not None and linear.bias_add is node:
+                return linear
+        return None
+    return linear_of(node)
+
+
+def _check_input(layer: HeadLayer, head: Head) -> None:
+    expected = head.shapes[f"{layer.name}.weight"]
+    got = layer.linear.weight.shape
+    last = layer.name == head.layers[-1]
+    if got[0] != expected[1] or (not last and got[1] != expected[0]):
+        raise CompacterError(
+            ErrorCode.E604,
+            f"the layer of the graph in the place of {layer.name} has other sizes",
+            value=got,
+            expected=f"{expected[1]} to {'any' if last else expected[0]}",
+            remedy="Export the backbone with the head class the adapter was trained with.",
+        )

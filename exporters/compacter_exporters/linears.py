@@ -1,0 +1,118 @@
+"""The linear layers of a graph: MatMul with its bias Add, or Gemm, seen as y = x W + b with W [in, out]."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array
+from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, other_input
+
+_MATRIX: Final = 2
+_WITH_C: Final = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """One linear layer of a graph.
+
+    Args:
+        node: the MatMul or Gemm.
+        weight: W [in, out], a view of the stored data.
+        dtype: the type the layer computes in.
+        bias: b [out], or None where the graph has none.
+        bias_add: the Add of the bias after a MatMul.
+    """
+
+    node: ir.Node
+    weight: Array
+    dtype: ir.DataType
+    bias: Array | None = None
+    bias_add: ir.Node | None = None
+
+    @property
+    def input(self) -> ir.Value:
+        """x, of the shape [..., in]."""
+        value = self.node.inputs[0]
+        if value is None:  # neither operator has an optional first input
+            raise TypeError(f"node {self.node.name} has no input")
+        return value
+
+    @property
+    def product(self) -> ir.Value:
+        """The node's own output: x W for MatMul, x W + b for Gemm."""
+        return self.node.outputs[0]
+
+    @property
+    def output(self) -> ir.Value:
+        """The layer's result h = x W + b."""
+        return self.product if self.bias_add is None else self.bias_add.outputs[0]
+
+    @property
+    def is_gemm(self) -> bool:
+        """Whether the bias is an input of the node itself."""
+        return self.node.op_type == "Gemm"
+
+    @property
+    def bias_slot(self) -> Slot | None:
+        """Where the bias is consumed, or, for a Gemm without one, where it would be; None for a bare MatMul."""
+        if self.is_gemm:
+            return Slot(self.node, 2)
+        if self.bias_add is None:
+            return None
+        return Slot(self.bias_add, 1 if self.bias_add.inputs[0] is self.product else 0)
+
+    @property
+    def weight_is_transposed(self) -> bool:
+        """Whether the node takes its weight as [out, in]."""
+        return self.is_gemm and bool(_attribute(self.node, "transB", 0))
+
+
+def find_linears(graph: ir.Graph) -> list[Linear]:
+    """All linear layers of the main graph, in its order."""
+    found = (linear_of(node) for node in graph)
+    return [linear for linear in found if linear is not None]
+
+
+def linear_of(node: ir.Node | None) -> Linear | None:
+    """The linear layer a node computes, or None if it is something else."""
+    if node is None or not is_op(node, "MatMul", "Gemm"):
+        return None
+    weight = constant_of(node.inputs[1])
+    if weight is None or weight.view.ndim != _MATRIX or constant_of(node.inputs[0]) is not None:
+        return None
+    return _gemm(node, weight) if node.op_type == "Gemm" else _matmul(node, weight)
+
+
+def _matmul(node: ir.Node, weight: Constant) -> Linear:
+    n_out = weight.view.shape[1]
+    for add in consumers(node.outputs[0], "Add"):
+        bias = _vector(constant_of(other_input(add, node.outputs[0])), n_out)
+        if bias is not None:
+            return Linear(node, weight.view, weight.dtype, bias, add)
+    return Linear(node, weight.view, weight.dtype)
+
+
+def _gemm(node: ir.Node, weight: Constant) -> Linear | None:
+    scaled = _attribute(node, "alpha", 1.0) != 1.0 or _attribute(node, "beta", 1.0) != 1.0
+    if scaled or _attribute(node, "transA", 0):
+        return None
+    view = weight.view.T if _attribute(node, "transB", 0) else weight.view
+    addend = node.inputs[2] if len(node.inputs) == _WITH_C else None
+    bias = _vector(constant_of(addend), view.shape[1])
+    if addend is not None and bias is None:
+        return None
+    return Linear(node, view, weight.dtype, bias)
+
+
+def _vector(constant: Constant | None, size: int) -> Array | None:
+    """A bias of that size, also one that is stored as [1, ..., size] or as a scalar to be broadcast."""
+    if constant is None or constant.view.size not in (1, size) or constant.view.shape[-1:] not in ((), (1,), (size,)):
+        return None
+    return np.broadcast_to(constant.exact().reshape(-1), (size,))
+
+
+def _attribute(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.value)

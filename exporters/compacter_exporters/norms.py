@@ -1,0 +1,142 @@
+"""The layer normalisations of a graph: N(x) = (x - mean) / sqrt(variance + eps) * gain + bias over the last axis.
+
+Exporters write the LayerNormalization operator (opset 17) or its parts: ReduceMean, Sub, Pow or Mul, ReduceMean, Add,
+Sqrt, Div, Mul, Add. Both forms are found, in the graph's order, which for a chain of norms is the order of execution.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input
+
+_SQUARE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """One normalisation of a graph.
+
+    Args:
+        input: x.
+        output: N(x).
+        gain: where the gain is consumed.
+        bias: where the bias is consumed, or None if there is none.
+        epsilon: eps.
+    """
+
+    input: ir.Value
+    output: ir.Value
+    gain: Slot
+    bias: Slot | None
+    epsilon: float
+
+
+def find_norms(graph: ir.Graph) -> list[Norm]:
+    """All normalisations of the main graph, in its order."""
+    found = []
+    for node in graph:
+        norm = _operator(node) if is_op(node, "LayerNormalization") else _decomposed(node)
+        if norm is not None:
+            found.append(norm)
+    return found
+
+
+def _operator(node: ir.Node) -> Norm | None:
+    x = node.inputs[0]
+    if x is None or constant_of(node.inputs[1]) is None:
+        return None
+    bias = Slot(node, 2)
+    epsilon = node.attributes.get("epsilon")
+    return Norm(
+        input=x,
+        output=node.outputs[0],
+        gain=Slot(node, 1),
+        bias=None if bias.value is None else bias,
+        epsilon=1e-5 if epsilon is None else epsilon.as_float(),
+    )
+
+
+def _decomposed(division: ir.Node) -> Norm | None:
+    """The norm whose centred input is divided by its deviation in this node."""
+    if not is_op(division, "Div"):
+        return None
+    x = _centred(division.inputs[0])
+    epsilon = _deviation_of(division.inputs[1], x)
+    if x is None or epsilon is None:
+        return None
+    gain = _constant_operand(division.outputs[0], "Mul")
+    if gain is None:
+        return None
+    bias = _constant_operand(gain.node.outputs[0], "Add")
+    output = (bias or gain).node.outputs[0]
+    return Norm(input=x, output=output, gain=gain, bias=bias, epsilon=epsilon)
+
+
+def _centred(value: ir.Value | None) -> ir.Value | None:
+    """x, where the value is x - mean(x)."""
+    node = None if value is None else value.producer()
+    if node is None or not is_op(node, "Sub"):
+        return None
+    x, mean = node.inputs[0], node.inputs[1]
+    mean_node = None if mean is None else mean.producer()
+    if mean_node is None or not is_op(mean_node, "ReduceMean") or mean_node.inputs[0] is not x:
+        return None
+    return x
+
+
+def _deviation_of(value: ir.Value | None, x: ir.Value | None) -> float | None:
+    """Epsilon, where the value is sqrt(mean((x - mean(x))^2) + eps)."""
+    root = None if value is None else value.producer()
+    if root is None or not is_op(root, "Sqrt") or root.inputs[0] is None:
+        return None
+    add = root.inputs[0].producer()
+    if add is None or not is_op(add, "Add"):
+        return None
+    for variance in add.inputs:
+        mean = None if variance is None else variance.producer()
+        if variance is None or mean is None or not is_op(mean, "ReduceMean") or mean.inputs[0] is None:
+            continue
+        square = mean.inputs[0].producer()
+        epsilon = constant_of(other_input(add, variance))
+        if square is not None and _is_square_of(square, x) and epsilon is not None and epsilon.view.size == 1:
+            return float(epsilon.exact().reshape(()))
+    return None
+
+
+def _is_square_of(node: ir.Node, x: ir.Value | None) -> bool:
+    """Whether the node computes (x - mean(x))^2."""
+    if is_op(node, "Mul"):
+        return node.inputs[0] is node.inputs[1] and _centred(node.inputs[0]) is x
+    if not is_op(node, "Pow") or _centred(node.inputs[0]) is not x:
+        return False
+    exponent = constant_of(node.inputs[1])
+    return exponent is not None and bool(np.all(exponent.exact() == _SQUARE))
+
+
+def _constant_operand(value: ir.Value, op_type: str) -> Slot | None:
+    """The constant operand of the one node of that type that reads the value."""
+    for node in consumers(value, op_type):
+        for index, operand in enumerate(node.inputs):
+            if operand is not value and constant_of(operand) is not None:
+                return Slot(node, index)
+    return None
+
+
+def between(x: ir.Value, output: ir.Value) -> tuple[ir.Node, ...]:
+    """The nodes that compute `output` from `x`, constants left out, each after those it depends on."""
+    ordered: dict[ir.Node, None] = {}
+
+    def visit(value: ir.Value) -> None:
+        node = value.producer()
+        if value is x or node is None or node in ordered or constant_of(value) is not None:
+            return
+        for operand in node.inputs:
+            if operand is not None:
+                visit(operand)
+        ordered[node] = None
+
+    visit(output)
+    return tuple(ordered)

@@ -1,0 +1,118 @@
+"""Writing a model beside or away from its external data."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import EncodeError
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.atomic import atomic_file, atomic_write
+from compacter_exporters.graph import external_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was written.
+
+    Args:
+        model_bytes: size of the .onnx file.
+        data_files: the external data files it refers to, by name.
+        shared: whether these are the backbone's own.
+    """
+
+    model_bytes: int
+    data_files: tuple[str, ...]
+    shared: bool
+
+
+def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
+    """Write a changed model, after ONNX's checker has accepted it.
+
+    In the backbone's directory the two share the external data. Elsewhere the data is copied: ONNX and ONNX Runtime
+    refuse hard links, symbolic links and parent directories.
+
+    Raises:
+        CompacterError: E006 if a file cannot be written or would overwrite the backbone; E605 if the checker refuses
+            the graph.
+    """
+    tensors = external_tensors(model)
+    sources = {str(tensor.location): Path(tensor.path) for tensor in tensors}
+    taken = {backbone.resolve(), *(path.resolve() for path in sources.values())}
+    if output.resolve() in taken:
+        raise CompacterError(
+            ErrorCode.E006,
+            "the output would overwrite the backbone",
+            value=str(output),
+            remedy="Give the output another name.",
+        )
+    shared = output.parent.resolve() == backbone.parent.resolve()
+    names = {location: location if shared else _data_name(output, i) for i, location in enumerate(sources)}
+    data = _checked_bytes(model)
+    if not shared and sources:
+        for location, source in sources.items():
+            _copy(source, output.parent / names[location])
+        _relocate(model, names)
+        data = ir.to_proto(model).SerializeToString()
+    atomic_write(output, data)
+    return Saved(model_bytes=len(data), data_files=tuple(names.values()), shared=shared)
+
+
+def _checked_bytes(model: ir.Model) -> bytes:
+    """The serialised model, after the checker has seen it; external data is not read."""
+    try:
+        proto = ir.to_proto(model)
+        onnx.checker.check_model(_skeleton(proto))
+        return proto.SerializeToString()
+    except (onnx.checker.ValidationError, EncodeError, ValueError) as error:
+        raise CompacterError(
+            ErrorCode.E605, "the grafted graph is not a valid ONNX model", value=str(error).splitlines()[0]
+        ) from error
+
+
+def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its initialisers declared as inputs, since the checker would look for the external data."""
+    skeleton = onnx.ModelProto(ir_version=proto.ir_version)
+    skeleton.opset_import.extend(proto.opset_import)
+    skeleton.functions.extend(proto.functions)
+    graph = skeleton.graph
+    graph.name = proto.graph.name or "graph"
+    graph.node.extend(proto.graph.node)
+    graph.output.extend(proto.graph.output)
+    graph.input.extend(proto.graph.input)
+    declared = {value.name for value in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if tensor.name not in declared:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return skeleton
+
+
+def _data_name(output: Path, index: int) -> str:
+    return f"{output.name}.data" if index == 0 else f"{output.name}.{index}.data"
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_file(target) as stream, source.open("rb") as origin:
+        shutil.copyfileobj(origin, stream, 1 << 24)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _relocate(model: ir.Model, names: dict[str, str]) -> None:
+    """Point every external tensor to the new name of its file."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            old = value.const_value
+            if isinstance(old, ir.ExternalTensor):
+                value.const_value = ir.ExternalTensor(
+                    names[str(old.location)],
+                    old.offset,
+                    old.length,
+                    old.dtype,
+                    shape=old.shape,
+                    name=old.name or "",
+                    base_dir=old.base_dir,
+                )

@@ -1,0 +1,175 @@
+"""Which linear layer of a graph is which site, and what surrounds it.
+
+Names are no guide: exporters rename and merge tensors at will. The adapter file therefore carries sketches of the
+weights it was trained on, and a site is the linear layer whose weight is the sketched one; its bias is checked too.
+Names, where the exporter left some, only cross-check. A backbone with other weights has no such layer and is refused.
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.config import AdapterConfig, Site
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import THRESHOLD, bias_name, similarity, sketch_bias, sketch_weight, weight_name
+from compacter_exporters.linears import Linear
+
+_REFUSED = "Graft into an unoptimised float export of the very backbone the adapter was trained on."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundSite:
+    """A site of the adapter and its linear layer in the graph.
+
+    Args:
+        site: the site.
+        linear: the sublayer's last linear layer.
+        correlation: Pearson's r between the weight and its sketch.
+    """
+
+    site: Site
+    linear: Linear
+    correlation: float
+
+
+def find_sites(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSite]:
+    """Each site's linear layer, by the adapter's sketches.
+
+    Raises:
+        CompacterError: E401 if the backbone has another hidden size; E604 for a site that is not in the graph, is in it
+            more than once, or whose name in the graph is that of another site.
+    """
+    config = adapter.config
+    candidates = [layer for layer in layers if layer.weight.shape[1] == config.hidden_size]
+    if not candidates:
+        raise CompacterError(
+            ErrorCode.E401,
+            "no linear layer of the graph has the adapter's hidden size as its output",
+            value=sorted({layer.weight.shape[1] for layer in layers}),
+            expected=str(config.hidden_size),
+            remedy=_REFUSED,
+        )
+    sketched = [(layer, sketch_weight(layer.weight)) for layer in candidates]
+    found = {site.id: _find(site, sketched, adapter) for site in config.sites}
+    _check_distinct(found)
+    for one in found.values():
+        _check_name(one, config)
+    return found
+
+
+def module_path(node: ir.Node) -> str | None:
+    """The dotted path of the PyTorch module a node came from, where the exporter left a trace of it."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if scopes is not None:
+        try:
+            parts = ast.literal_eval(scopes)
+        except (ValueError, SyntaxError):
+            return None
+        return str(parts[-2]) if isinstance(parts, list) and len(parts) > 1 else None
+    if node.name and node.name.startswith("/"):
+        return ".".join(node.name.strip("/").split("/")[:-1])
+    return None
+
+
+def _find(site: Site, sketched: Sequence[tuple[Linear, Array]], adapter: Adapter) -> FoundSite:
+    expected = adapter.sketches.get(weight_name(site.id))
+    if expected is None:
+        raise CompacterError(
+            ErrorCode.E604,
+            f"the adapter file has no weight sketch of site {site.id}, so it cannot be located in a graph",
+            expected=weight_name(site.id),
+            remedy="Save the adapter again from the PyTorch model it is attached to.",
+        )
+    scores = [(similarity(expected, sketch), layer) for layer, sketch in sketched]
+    matches = [FoundSite(site, layer, score) for score, layer in scores if score >= THRESHOLD]
+    if not matches:
+        best = max((score for score, _ in scores), default=0.0)
+        raise CompacterError(
+            ErrorCode.E604,
+            f"site {site.id} is not in the graph: no weight matches its sketch",
+            value=f"largest correlation {best:.3f}",
+            expected=f"at least {THRESHOLD}",
+            remedy=_REFUSED,
+        )
+    if len(matches) > 1:
+        named = [match for match in matches if _is_named(match.linear, _module_of(adapter.config, site.id))]
+        matches = named or matches
+    if len(matches) > 1:
+        names = ", ".join(str(match.linear.node.name) for match in matches)
+        raise CompacterError(
+            ErrorCode.E604,
+            f"site {site.id} is in the graph more than once: {len(matches)} weights match its sketch",
+            value=names,
+            expected="one linear layer per site",
+            remedy=_REFUSED,
+        )
+    return matches[0]
+
+
+def check_biases(found: Mapping[str, FoundSite], adapter: Adapter) -> None:
+    """Check that the sites' biases in a backbone graph are the sketched ones.
+
+    Raises:
+        CompacterError: E604 if one is not.
+    """
+    for one in found.values():
+        sketch = adapter.sketches.get(bias_name(one.site.id))
+        # Some exporters drop a bias that is all zero.
+        bias = np.zeros(one.linear.weight.shape[1]) if one.linear.bias is None else one.linear.bias
+        if sketch is not None and not bias_agrees(sketch, bias, one.linear.dtype):
+            raise CompacterError(
+                ErrorCode.E604,
+                f"site {one.site.id} has the sketched weight but another bias: the backbone's weights have changed",
+                value=one.linear.node.name,
+                remedy=_REFUSED,
+            )
+
+
+def bias_agrees(sketch: Array, bias: Array, dtype: ir.DataType) -> bool:
+    """Whether a bias is the sketched one: equal up to one rounding to `dtype`, or of the same course."""
+    got = sketch_bias(bias)
+    if got.shape != sketch.shape:
+        return False
+    rounded = sketch.astype(dtype.numpy()).astype(np.float32)
+    return bool(np.array_equal(got, rounded)) or similarity(sketch, got) >= THRESHOLD
+
+
+def _check_distinct(found: dict[str, FoundSite]) -> None:
+    owner: dict[ir.Node, str] = {}
+    for site_id, one in found.items():
+        other = owner.setdefault(one.linear.node, site_id)
+        if other != site_id:
+            raise CompacterError(
+                ErrorCode.E604,
+                f"sites {other} and {site_id} match the same linear layer",
+                value=one.linear.node.name,
+                expected="one linear layer per site",
+                remedy=_REFUSED,
+            )
+
+
+def _check_name(one: FoundSite, config: AdapterConfig) -> None:
+    """Refuse a layer that carries another site's name. An unknown name proves nothing: code bases rename modules."""
+    for site in config.sites:
+        if site.id != one.site.id and _is_named(one.linear, _module_of(config, site.id)):
+            raise CompacterError(
+                ErrorCode.E604,
+                f"the linear layer with the weight of site {one.site.id} carries the name of site {site.id}",
+                value=module_path(one.linear.node),
+                expected=_module_of(config, one.site.id),
+                remedy=_REFUSED,
+            )
+
+
+def _module_of(config: AdapterConfig, site_id: str) -> str | None:
+    modules = None if config.backbone is None else config.backbone.modules.get(site_id)
+    return None if modules is None else modules.linear
+
+
+def _is_named(layer: Linear, module: str | None) -> bool:
+    path = module_path(layer.node)
+    return module is not None and path is not None and f".{path}".endswith(f".{module}")
