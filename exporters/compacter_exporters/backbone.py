@@ -10,7 +10,6 @@ The result is a directory that the runtime can serve without PyTorch and transfo
 
 import tempfile
 from collections.abc import Callable
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 
@@ -18,21 +17,15 @@ import onnx_ir
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
+from compacter_exporters.choices import Backend, Task
 from compacter_exporters.graph_check import check_graph
 from compacter_exporters.graph_tidy import drop_stack_traces, name_axes
 from compacter_exporters.quiet import quiet
 from compacter_exporters.serving_tokenizer import write_tokenizer
-from compacter_exporters.source_model import SourceModel, Task, load_source
+from compacter_exporters.source_model import SourceModel, load_source
 
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
-
-
-class Backend(StrEnum):
-    """The exporter that does the work."""
-
-    TRANSFORMERS = "transformers"
-    OPTIMUM = "optimum"
 
 
 _EXTRA = {Backend.TRANSFORMERS: "export,cpu", Backend.OPTIMUM: "optimum,onnx,cpu"}

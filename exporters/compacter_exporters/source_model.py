@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,12 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.choices import Task
 from compacter_exporters.quiet import quiet
 
 HEAD_SEED = 0
 _UNLIMITED = 1_000_000
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-
-
-class Task(StrEnum):
-    """What the exported graph answers; the values are transformers' names of the tasks."""
-
-    TEXT_CLASSIFICATION = "text-classification"
-    FEATURE_EXTRACTION = "feature-extraction"
 
 
 _AUTO_CLASS = {Task.TEXT_CLASSIFICATION: AutoModelForSequenceClassification, Task.FEATURE_EXTRACTION: AutoModel}

@@ -1,0 +1,52 @@
+"""`compacter export`: a backbone to ONNX."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_exporters.choices import Backend, Task
+
+if TYPE_CHECKING:
+    from compacter_core.cli.command import Subparsers
+
+_EXAMPLES = """
+compacter export bert-base-uncased -o backbone
+compacter export ./my-checkpoint -o backbone --opset 20
+compacter export roberta-base -o backbone --backend optimum --json
+"""
+_STAGES = 4
+_DEFAULT = "one of: %(choices)s (default: %(default)s)"
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add the command."""
+    parser = new_parser(
+        subparsers, "export", run, summary="Export a backbone to ONNX, once for all its adapters", examples=_EXAMPLES
+    )
+    parser.add_argument("source", metavar="BACKBONE", help="a transformers checkpoint: a directory, or a hub name")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new directory for the result")
+    parser.add_argument("--task", type=Task, choices=list(Task), default=Task.TEXT_CLASSIFICATION, help=_DEFAULT)
+    parser.add_argument("--backend", type=Backend, choices=list(Backend), default=Backend.TRANSFORMERS, help=_DEFAULT)
+    parser.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's choice)")
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Export, with a bar that steps through the stages."""
+    with needs("export,cpu"):
+        from tqdm import tqdm
+
+        from compacter_exporters.backbone import export_backbone
+
+    with tqdm(total=_STAGES, bar_format="{desc} {bar} {elapsed}", leave=False, disable=None) as bar:
+
+        def step(stage: str) -> None:
+            bar.set_description(f"{stage:<6}")
+            bar.update()
+
+        model = export_backbone(
+            args.source, args.output, task=args.task, backend=args.backend, opset=args.opset, progress=step
+        )
+    files = {file.name: file.stat().st_size for file in sorted(model.parent.iterdir())}
+    lines = [f"exported {args.source} to {model}", *(f"  {name:<16} {size:>14,} bytes" for name, size in files.items())]
+    return Outcome({"model": str(model), "files": files}, "\n".join(lines))

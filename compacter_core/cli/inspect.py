@@ -1,0 +1,55 @@
+"""`compacter inspect`: what is in an adapter file, or in the adapter of a grafted model."""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compacter_core.cli.command import Outcome, needs, new_parser
+
+if TYPE_CHECKING:
+    from compacter_core.cli.command import Subparsers
+    from compacter_core.inspection import Inspection
+
+_EXAMPLES = """
+compacter inspect adapter/adapter_model.safetensors
+compacter inspect adapter
+compacter inspect merged/model.onnx --json
+"""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add the command."""
+    parser = new_parser(
+        subparsers,
+        "inspect",
+        run,
+        summary="Check an adapter file and print its configuration, tensors, sizes, counts and digest",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="an adapter file or directory, or a grafted .onnx model"
+    )
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Inspect."""
+    with needs("onnx"):
+        inspection = _inspect_model(args.file) if args.file.suffix == ".onnx" else _inspect(args.file)
+    return Outcome(inspection.as_dict(), inspection.as_text())
+
+
+def _inspect(path: Path) -> "Inspection":
+    from compacter_core.inspection import inspect_file
+
+    return inspect_file(path)
+
+
+def _inspect_model(path: Path) -> "Inspection":
+    from compacter_exporters.metadata import extract
+
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = Path(scratch) / "adapter.safetensors"
+        adapter.write_bytes(extract(path))
+        return replace(_inspect(adapter), path=path)
