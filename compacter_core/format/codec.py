@@ -29,7 +29,7 @@ def encode(name: str, array: Array, dtype: DType) -> bytes:
     Raises:
         CompacterError: E305 for another type, E003 for values that bfloat16 cannot hold.
     """
-    if array.dtype != dtype.memory:
+    if array.dtype.newbyteorder("=") != dtype.memory:
         raise CompacterError(
             ErrorCode.E305,
             f"type of tensor {name}",

@@ -21,7 +21,6 @@ MAX_TENSORS: Final = 65_536
 MAX_NAME: Final = 512
 MAX_RANK: Final = 4
 MAX_DIMENSION: Final = 2**31 - 1
-MAX_BYTES: Final = 2**63 - 1
 PREFIX: Final = 8
 """Bytes before the header: its length."""
 
@@ -188,7 +187,7 @@ def _entry(name: str, value: object) -> Entry:
         )
     info = TensorInfo(DType(value["dtype"]), _shape(name, value["shape"]))
     begin, end = _offsets(name, value["data_offsets"])
-    if info.nbytes > MAX_BYTES or end - begin != info.nbytes:
+    if end - begin != info.nbytes:
         raise CompacterError(
             ErrorCode.E106, f"bytes of tensor {name}", value=end - begin, expected=f"{info.nbytes} for its shape"
         )

@@ -86,10 +86,12 @@ def similarity(one: NDArray[Any], other: NDArray[Any]) -> float:
         return 0.0
     if np.array_equal(one, other):
         return 1.0
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return 0.0
     a = one.astype(np.float64) - one.mean(dtype=np.float64)
     b = other.astype(np.float64) - other.mean(dtype=np.float64)
     scale = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    if not np.isfinite(scale) or scale == 0.0:
+    if scale == 0.0:
         return 0.0
     return float(np.clip(a @ b / scale, -1.0, 1.0))
 
