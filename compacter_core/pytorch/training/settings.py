@@ -1,0 +1,154 @@
+"""What a training run does, as frozen data. The defaults were measured (benchmarks/quality.py)."""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.methods import Method
+from compacter_core.pytorch.training.examples import Columns
+from compacter_core.vocabulary import Activation
+
+FULL_FINE_TUNING: Final = "full"
+"""The word for training every parameter instead of an adapter."""
+
+
+class Decay(StrEnum):
+    """How the learning rate falls after the warm-up, as transformers names it."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant_with_warmup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterRecipe:
+    """Which adapter is trained, and how fast.
+
+    Args:
+        method: the published method.
+        name: the adapter's name.
+        reduction_factor: d over k.
+        phm_dim: n.
+        phm_rank: r.
+        non_linearity: the activation.
+        train_norms: train the backbone's norms too.
+        learning_rate: of the adapter and the norms. Compacter needs a hundred times that of full fine-tuning: the
+            gradient of its fast weights comes through a rule that starts near zero.
+        head_learning_rate: of the task head; the adapter's if None.
+    """
+
+    method: Method = Method.COMPACTER
+    name: str = "default"
+    reduction_factor: int = 32
+    phm_dim: int = 4
+    phm_rank: int = 1
+    non_linearity: Activation = Activation.GELU_NEW
+    train_norms: bool = True
+    learning_rate: float = 5e-3
+    head_learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        _positive("learning_rate", self.learning_rate)
+        if self.head_learning_rate is not None:
+            _positive("head_learning_rate", self.head_learning_rate)
+
+    @property
+    def label(self) -> str:
+        """The method's word on the command line."""
+        return self.method.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullRecipe:
+    """Full fine-tuning: the baseline that adapters are measured against."""
+
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _positive("learning_rate", self.learning_rate)
+
+    @property
+    def label(self) -> str:
+        """The word on the command line."""
+        return FULL_FINE_TUNING
+
+
+Recipe = AdapterRecipe | FullRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and in which steps.
+
+    Args:
+        epochs: passes over the training data.
+        batch_size: rows per step.
+        eval_batch_size: rows per evaluation step.
+        warmup: share of all steps in which the learning rate rises.
+        decay: how it falls afterwards.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        patience: stop after so many epochs without a better validation accuracy; None for never.
+        seed: of the initial adapter and head, the order of rows and dropout.
+    """
+
+    epochs: int = 5
+    batch_size: int = 32
+    eval_batch_size: int = 64
+    warmup: float = 0.06
+    decay: Decay = Decay.LINEAR
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "max_grad_norm"):
+            _positive(name, getattr(self, name))
+        if self.patience is not None:
+            _positive("patience", self.patience)
+        if not 0 <= self.warmup < 1:
+            raise CompacterError(ErrorCode.E001, "warmup", value=self.warmup, expected="a share of at least 0, below 1")
+        if not self.weight_decay >= 0:
+            raise CompacterError(ErrorCode.E001, "weight_decay", value=self.weight_decay, expected="at least 0")
+        if not 0 <= self.seed < 2**32:
+            raise CompacterError(ErrorCode.E001, "seed", value=self.seed, expected="0 to 2^32 - 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """One training run.
+
+    Args:
+        backbone: a directory or a hub name.
+        train: source of the training rows (see `load_examples`).
+        validation: source of the validation rows.
+        revision: of a hub backbone.
+        columns: where the parts of a row are.
+        max_length: tokens per row, longer ones are cut; None for the model's own limit, at most 128.
+        recipe: what is trained.
+        schedule: how long.
+        resume: go on from the last checkpoint in the output directory.
+        progress: show progress bars on stderr.
+    """
+
+    backbone: str
+    train: str
+    validation: str
+    revision: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    max_length: int | None = None
+    recipe: Recipe = field(default_factory=AdapterRecipe)
+    schedule: Schedule = field(default_factory=Schedule)
+    resume: bool = False
+    progress: bool = True
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-compatible fields."""
+        return asdict(self) | {"recipe": {"label": self.recipe.label} | asdict(self.recipe)}
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise CompacterError(ErrorCode.E001, name, value=value, expected="a number above 0")
