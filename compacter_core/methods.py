@@ -110,7 +110,7 @@ def create_config(
         phm_rank=phm_rank if kind.has_rank else None,
         shared_phm_rule=spec.shared_phm_rule,
     )
-    k = bottleneck_size or _bottleneck(backbone.hidden_size, reduction_factor, n or 1)
+    k = _bottleneck(backbone.hidden_size, reduction_factor, n or 1) if bottleneck_size is None else bottleneck_size
     site_ids = sites if sites is not None else _site_ids(backbone, spec.sublayers, layers)
     return AdapterConfig(
         method=_method(method).value,

@@ -20,6 +20,7 @@ from compacter_core.layout import Part
 from compacter_core.pytorch import compatibility
 from compacter_core.pytorch.backbone_state import BackboneState, set_labels
 from compacter_core.pytorch.bindings import BoundBackbone, bind
+from compacter_core.pytorch.checkpointing import GraphStart
 from compacter_core.pytorch.convert import copy_into, file_type, to_array, view_array
 from compacter_core.pytorch.modules import AdapterModule
 from compacter_core.pytorch.placement import Placement
@@ -51,6 +52,7 @@ class AttachedAdapter(AdapterModule):
             for site in config.sites
             for handle in Placement(self.at(site.id), config.attach_of(site)).register(bound.site(site.id))
         ]
+        self._hooks.append(GraphStart(bound.first_layer()).register(bound.before_layers()))
         bound.model.add_module(ATTRIBUTE, self)
         self.train(bound.model.training)
 
@@ -173,19 +175,23 @@ def attach(
     return attached
 
 
-def attach_adapter(model: nn.Module, adapter: Adapter, *, trainable: bool = False) -> AttachedAdapter:
+def attach_adapter(
+    model: nn.Module, adapter: Adapter, *, trainable: bool = False, with_head: bool = True
+) -> AttachedAdapter:
     """Puts a trained adapter with its norms and head into a model.
 
     Args:
         model: the backbone that the adapter was trained on.
         adapter: for example from `compacter_core.format.reader.load_adapter`.
         trainable: go on training; otherwise every parameter of the model is frozen.
+        with_head: take over the adapter's head too. Without it, an adapter fits a base model or one for another task.
 
     Raises:
         CompacterError: E804 if there is an adapter already, E401 to E405 if the adapter does not fit. The model is
             unchanged then.
     """
     bound = _bind_without_adapter(model)
+    adapter = adapter if with_head else _without_head(adapter)
     check_fit(adapter, bound)
     config = replace(adapter.config, backbone=adapter.config.backbone or bound.description)
     attached = AttachedAdapter(bound, config, dict(adapter.tensors))
@@ -235,6 +241,11 @@ def _bind_without_adapter(model: nn.Module) -> BoundBackbone:
             ErrorCode.E804, "the model already has an adapter", value=type(model).__name__, remedy="Call detach first."
         )
     return bind(model)
+
+
+def _without_head(adapter: Adapter) -> Adapter:
+    tensors = {name: array for name, array in adapter.tensors.items() if not name.startswith(f"{Part.HEAD}.")}
+    return replace(adapter, config=replace(adapter.config, head=None), tensors=tensors)
 
 
 def _seed(generator: torch.Generator | int) -> int:

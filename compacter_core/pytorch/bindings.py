@@ -111,6 +111,14 @@ class BoundBackbone:
             norm=self._module(f"{prefix}.{names.norm}"),
         )
 
+    def before_layers(self) -> nn.Module:
+        """The last module before the first layer."""
+        return self._module(self.binding.norms_before[-1])
+
+    def first_layer(self) -> nn.Module:
+        """The first layer."""
+        return self._module(self.binding.layer.format(layer=0))
+
     def norm_parameters(self) -> dict[str, nn.Parameter]:
         """Gains and biases of all norms by their name in the base model, in execution order."""
         return {
@@ -137,7 +145,7 @@ class BoundBackbone:
                 remedy="Attach with train_head=False to train the adapter alone.",
             )
         shapes = {name: tuple(parameter.shape) for name, parameter in self._head_tensors(known.layers).items()}
-        return Head(task=known.task, layers=known.layers, shapes=shapes, labels=_labels(self.model))
+        return Head(task=known.task, layers=known.layers, shapes=shapes, labels=_labels(self.model, known.task))
 
     def head_parameters(self, head: Head | None) -> dict[str, nn.Parameter]:
         """The tensors of a head by their name in the model."""
@@ -253,8 +261,9 @@ def _public_id(name_or_path: str | None) -> str | None:
     return "/".join(parts) if is_hub_name else parts[-1]
 
 
-def _labels(model: nn.Module) -> tuple[str, ...]:
+def _labels(model: nn.Module, task: str) -> tuple[str, ...]:
     config: Any = model.config
-    if config.num_labels == 1:
+    is_regression = config.num_labels == 1
+    if is_regression or not task.endswith("classification"):
         return ()
     return tuple(str(config.id2label[index]) for index in range(config.num_labels))

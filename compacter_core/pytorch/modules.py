@@ -62,6 +62,11 @@ class Projection(nn.Module):
         self._borrowed = tuple(borrowed)
         self._weight: Tensor | None = None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of the tensors."""
+        return next(iter(self.tensors().values())).dtype
+
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by short name, borrowed ones included."""
         tensors: dict[str, Tensor] = {short: getattr(self, short) for short in self._own}
@@ -79,8 +84,7 @@ class Projection(nn.Module):
         """Carries out the Kronecker products once, in float64, and uses the result until `release`."""
         with torch.no_grad():
             exact = {short: tensor.double() for short, tensor in self.tensors().items()}
-            dtype = next(iter(self.tensors().values())).dtype
-            self._weight = functional.weight(self.kind, exact).to(dtype)
+            self._weight = functional.weight(self.kind, exact).to(self.dtype)
 
     def release(self) -> None:
         """Goes back to the factors."""
@@ -112,7 +116,7 @@ class SiteAdapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Delta for x [..., d]."""
-        z = self.down(x.to(next(self.down.parameters()).dtype))
+        z = self.down(x.to(self.down.dtype))
         delta: Tensor = self.up(functional.activate(self.non_linearity, z))
         is_plain = isinstance(self.scaling, float) and self.scaling == 1.0
         return (delta if is_plain else delta * self.scaling).to(x.dtype)

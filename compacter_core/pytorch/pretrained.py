@@ -80,15 +80,18 @@ def save_pretrained(model: nn.Module, directory: Path | str) -> None:
     save_profile(get_adapter(model).to_adapter(), Path(directory))
 
 
-def from_pretrained(model: nn.Module, path: Path | str, *, trainable: bool = False) -> AttachedAdapter:
+def from_pretrained(
+    model: nn.Module, path: Path | str, *, trainable: bool = False, with_head: bool = True
+) -> AttachedAdapter:
     """Reads an adapter, a file or a hub profile, and attaches it.
 
     Args:
         model: the backbone it was trained on, with the head's number of labels.
         path: of the file or the directory.
         trainable: go on training; otherwise every parameter of the model is frozen.
+        with_head: take over the adapter's head too.
 
     Raises:
         CompacterError: E1xx to E3xx for a bad file, E401 to E405 if it does not fit, E804 if there is an adapter.
     """
-    return attach_adapter(model, load_adapter(path), trainable=trainable)
+    return attach_adapter(model, load_adapter(path), trainable=trainable, with_head=with_head)

@@ -27,13 +27,13 @@ _CLASSES = {
 TASKS = tuple(_CLASSES)
 
 
-def tiny_config(model_type: str, *, num_labels: int = 3, dropout: float = 0.0) -> Any:
-    """Configuration of a model with d = 16 and two layers."""
+def tiny_config(model_type: str, *, num_labels: int = 3, dropout: float = 0.0, layers: int = LAYERS) -> Any:
+    """Configuration of a model with d = 16."""
     common = {"vocab_size": VOCABULARY, "max_position_embeddings": 40, "num_labels": num_labels, "pad_token_id": 0}
     if model_type == "distilbert":
         return DistilBertConfig(
             dim=HIDDEN,
-            n_layers=LAYERS,
+            n_layers=layers,
             n_heads=2,
             hidden_dim=24,
             dropout=dropout,
@@ -44,7 +44,7 @@ def tiny_config(model_type: str, *, num_labels: int = 3, dropout: float = 0.0) -
     kind = {"bert": BertConfig, "roberta": RobertaConfig}[model_type]
     return kind(
         hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=24,
         hidden_dropout_prob=dropout,
@@ -59,7 +59,8 @@ def tiny_model(
     """A random model in evaluation mode; norms and biases are moved off their neutral initial values."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _CLASSES[task].from_config(tiny_config(model_type, num_labels=num_labels, dropout=dropout))
+        outputs = 2 if task == "question-answering" else num_labels
+        model = _CLASSES[task].from_config(tiny_config(model_type, num_labels=outputs, dropout=dropout))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.add_(torch.randn_like(parameter) * (0.2 if parameter.ndim == 1 else 0.1))

@@ -1,0 +1,171 @@
+"""Every placement, in every bound architecture, gives the sublayer that the reference computes from r, h and N."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compacter_core.adapter import Array, DType
+from compacter_core.config import ATTACH_PRESETS, Attach
+from compacter_core.pytorch import AttachedAdapter
+from compacter_core.pytorch.bindings import bind
+from compacter_core.reference.adapter import delta
+from compacter_core.reference.bounds import forward_bound, layer_norm_bound, worst_ratio
+from compacter_core.reference.placement import layer_norm, sublayer
+from compacter_core.vocabulary import Input, ScalingKind, Skip, Sublayer
+from tests.pytorch.helpers import attach_trained, logits, tiny_adapter_config
+from tests.support.models import LAYERS, MODEL_TYPES, tiny_inputs, tiny_model
+
+PLACEMENTS = [
+    Attach(input=source, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT)
+    for source, skip in itertools.product(Input, Skip)
+]
+F64 = {"storage": DType.F64, "accumulate": DType.F64}
+
+
+def name_of(attach: Attach) -> str:
+    return f"{attach.input}-{attach.skip}"
+
+
+class Watch:
+    """Sees r, h and the result of every sublayer, through hooks set before the adapter's own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.bound = bind(model)
+        self.seen: dict[tuple[str, str], Array] = {}
+        for layer in range(LAYERS):
+            attention, ffn = (f"encoder.{layer}.{kind}" for kind in (Sublayer.SELF_ATTN, Sublayer.FFN))
+            for site in (attention, ffn):
+                self._see_input(self.bound.site(site).residual, (site, "r"))
+                self._see_output(self.bound.site(site).linear, (site, "h"))
+            # The result of the attention is the residual of the feed-forward part; that of the latter leaves the layer.
+            self._see_input(self.bound.site(ffn).residual, (attention, "result"))
+            layer_module = self.bound.base.get_submodule(self.bound.binding.layer.format(layer=layer))
+            self._see_output(layer_module, (ffn, "result"))
+
+    def _see_input(self, module: nn.Module, key: tuple[str, str]) -> None:
+        module.register_forward_pre_hook(lambda _, args: self._keep(key, args[0]))
+
+    def _see_output(self, module: nn.Module, key: tuple[str, str]) -> None:
+        module.register_forward_hook(lambda _, args, output: self._keep(key, output))
+
+    def _keep(self, key: tuple[str, str], value: Any) -> None:
+        value = value[0] if isinstance(value, tuple) else value
+        self.seen[key] = value.detach().numpy().copy()
+
+
+@pytest.mark.parametrize("attach", PLACEMENTS, ids=name_of)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_sublayer(model_type: str, attach: Attach) -> None:
+    model = tiny_model(model_type).double()
+    watch = Watch(model)
+    attached = attach_trained(model, tiny_adapter_config(model, attach=attach, scaling=ScalingKind.CHANNEL))
+    with torch.no_grad():
+        logits(model, tiny_inputs())
+    assert attached.to_adapter().dtype is DType.F64
+    for site in attached.config.sites:
+        _check_sublayer(attached, watch, site.id)
+
+
+def _check_sublayer(attached: AttachedAdapter, watch: Watch, site_id: str) -> None:
+    r, h, result = (watch.seen[site_id, what] for what in ("r", "h", "result"))
+    attach, parameters = attached.config.attach, attached.to_adapter().site(site_id)
+    norm_module: Any = watch.bound.site(site_id).norm
+    gain, bias = (norm_module.get_parameter(name).detach().numpy() for name in ("weight", "bias"))
+
+    def norm(x: Array) -> Array:
+        return layer_norm(x, gain, bias, norm_module.eps)
+
+    def norm_error(x: Array, error: Array) -> Array:
+        return layer_norm_bound(x, gain, bias, norm_module.eps, input_error=error, **F64)
+
+    expected = sublayer(attach, parameters, r, h, norm)
+    assert worst_ratio(result, expected, _bound(attach, parameters, r, h, norm, norm_error)) <= 1
+    without = norm(r + h)
+    assert np.abs(result - without).max() > 1e-3, "the adapter does something"
+
+
+def _bound(
+    attach: Attach,
+    parameters: Any,
+    r: Array,
+    h: Array,
+    norm: Callable[[Array], Array],
+    norm_error: Callable[[Array, Array], Array],
+) -> Array:
+    """Errors of both sides: three terms are summed in either order, which rounds at most twice a sum of |terms|."""
+    u = DType.F64.roundoff
+    s = r + h
+    E_s = 2 * u * (np.abs(r) + np.abs(h))
+    inputs = {
+        Input.SUBLAYER_OUTPUT: (h, 0.0),
+        Input.RESIDUAL: (r, 0.0),
+        Input.NORMED_SUM: (norm(s), norm_error(s, E_s)),
+    }
+    skips = {
+        Skip.SUBLAYER_OUTPUT: (h, 0.0),
+        Skip.RESIDUAL_SUM: (s, E_s),
+        Skip.NORMED_SUM: (norm(s), norm_error(s, E_s)),
+    }
+    (x, E_x), (skip, E_skip) = inputs[attach.input], skips[attach.skip]
+    E_o = forward_bound(parameters, x, skip, input_error=E_x, skip_error=E_skip, **F64)
+    if not attach.post:
+        return E_o
+    change = delta(parameters, x)
+    E_sum = E_o + 4 * u * (np.abs(r) + np.abs(h) + np.abs(change) + E_o)
+    return norm_error(r + h + change, E_sum)
+
+
+@pytest.mark.parametrize("preset", ATTACH_PRESETS)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_chunked_feed_forward(model_type: str, preset: str) -> None:
+    """Feed-forward layers that work through the sequence in pieces give the same."""
+    model = tiny_model(model_type).double()
+    attach_trained(model, tiny_adapter_config(model, attach=ATTACH_PRESETS[preset]))
+    inputs = tiny_inputs(length=6)
+    whole = logits(model, inputs)
+    for module in model.modules():
+        if hasattr(module, "chunk_size_feed_forward"):
+            module.chunk_size_feed_forward = 2
+    torch.testing.assert_close(logits(model, inputs), whole, rtol=1e-12, atol=1e-12)
+
+
+def test_adapter_sees_what_dropout_leaves() -> None:
+    """D reads h, after dropout, in training too."""
+    model = tiny_model("bert", dropout=0.5)
+    attached = attach_trained(model)
+    model.train()
+    site = bind(model).site("encoder.0.ffn")
+    seen: list[torch.Tensor] = []
+    site.linear.register_forward_hook(lambda _, args, output: seen.append(output))
+    attached.at("encoder.0.ffn").register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    logits(model, tiny_inputs())
+    linear_output, x = seen
+    dropped = x == 0
+    assert 0.3 < dropped.float().mean() < 0.7
+    torch.testing.assert_close(x[~dropped], 2 * linear_output[~dropped])
+
+
+def test_per_site_placement() -> None:
+    """A site's own `attach` wins over the adapter's."""
+    from dataclasses import replace
+
+    model = tiny_model("bert")
+    config = tiny_adapter_config(model)
+    sites = tuple(
+        replace(site, attach=ATTACH_PRESETS["parallel"]) if site.sublayer is Sublayer.FFN else site
+        for site in config.sites
+    )
+    mixed = attach_trained(model, replace(config, sites=sites))
+    seen: dict[str, torch.Tensor] = {}
+    for site in sites:
+        mixed.at(site.id).register_forward_pre_hook(lambda _, args, key=site.id: seen.update({key: args[0]}))
+    watch = Watch(model)
+    with torch.no_grad():
+        logits(model, tiny_inputs())
+    np.testing.assert_array_equal(seen["encoder.1.ffn"].numpy(), watch.seen["encoder.1.ffn", "r"])
+    np.testing.assert_array_equal(seen["encoder.1.self_attn"].numpy(), watch.seen["encoder.1.self_attn", "h"])

@@ -1,0 +1,87 @@
+"""The attached model compiles without graph breaks, exports, and trains under gradient checkpointing."""
+
+import pytest
+import torch
+
+from compacter_core.config import ATTACH_PRESETS
+from compacter_core.methods import Method
+from tests.pytorch.helpers import attach_trained, logits, tiny_adapter_config
+from tests.support.models import MODEL_TYPES, tiny_inputs, tiny_model
+
+# Every architecture, every placement and every kind of projection at least once; tracing is slow.
+CASES = [
+    ("bert", Method.COMPACTER, "houlsby"),
+    ("roberta", Method.PHM_ADAPTER, "pfeiffer"),
+    ("distilbert", Method.LOW_RANK, "parallel"),
+    ("bert", Method.ADAPTER, "adapter_plus"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "method", "preset"), CASES)
+def test_compile_fullgraph(model_type: str, method: Method, preset: str) -> None:
+    """Values and gradients of the compiled model, forward and backward captured as graphs."""
+    torch._dynamo.reset()
+    model, inputs = tiny_model(model_type, layers=1), tiny_inputs()
+    attached = attach_trained(model, tiny_adapter_config(model, method, attach=ATTACH_PRESETS[preset]))
+    expected = logits(model, inputs)
+    expected.sum().backward()
+    gradients = {name: p.grad.clone() for name, p in attached.tensor_parameters().items() if p.grad is not None}
+    model.zero_grad()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    got = compiled(**inputs)[0]
+    got.sum().backward()
+    torch.testing.assert_close(got, expected)
+    for name, parameter in attached.tensor_parameters().items():
+        torch.testing.assert_close(parameter.grad, gradients[name])
+    with torch.no_grad():
+        for parameter in attached.parameters():
+            parameter.mul_(2)
+    torch.testing.assert_close(compiled(**inputs)[0], logits(model, inputs), msg="parameters are not baked in")
+
+
+@pytest.mark.parametrize(("model_type", "method", "preset"), CASES)
+@pytest.mark.parametrize("materialised", [False, True])
+def test_export(model_type: str, method: Method, preset: str, materialised: bool) -> None:
+    """Exports with dynamic batch and length; the program gives the same for other sizes."""
+    model, inputs = tiny_model(model_type, layers=1), tiny_inputs()
+    attached = attach_trained(model, tiny_adapter_config(model, method, attach=ATTACH_PRESETS[preset]))
+    axes = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("length", max=30)}
+    shapes = dict.fromkeys(inputs, axes)
+
+    def export() -> torch.export.ExportedProgram:
+        return torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=False)
+
+    if materialised:
+        with attached.materialise():
+            program = export()
+    else:
+        program = export()
+    other = tiny_inputs(batch=5, length=9, seed=1)
+    torch.testing.assert_close(program.module()(**other)[0], logits(model, other))
+    names = {name for name, _ in program.named_parameters()}
+    assert names == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("train_norms", [True, False])
+@pytest.mark.parametrize("preset", ATTACH_PRESETS)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_gradient_checkpointing(model_type: str, preset: str, train_norms: bool, reentrant: bool) -> None:
+    """The same gradients, bit for bit, also where nothing before the first layer trains."""
+    model, inputs = tiny_model(model_type).train(), tiny_inputs()
+    # A method without shared tensors, whose gradients would be summed in another order.
+    config = tiny_adapter_config(model, Method.PHM_ADAPTER, attach=ATTACH_PRESETS[preset])
+    attached = attach_trained(model, config, train_norms=train_norms)
+
+    def gradients() -> list[torch.Tensor | None]:
+        model.zero_grad()
+        logits(model, inputs).square().sum().backward()
+        return [None if p.grad is None else p.grad.clone() for p in attached.trainable_parameters()]
+
+    expected = gradients()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    got = gradients()
+    for one, other in zip(got, expected, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
