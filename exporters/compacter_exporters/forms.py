@@ -5,9 +5,9 @@ With m = a W the product of the sublayer's last linear layer, b its bias and h =
     plain:  y = skip + (act(x Wd + bd) Wu' + bu')                         any placement
     fold:   y = m + (act(m Wd + (bd + b Wd)) Wu' + (bu' + b))             x = skip = h only
 
-where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less and
-keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the Kronecker
-sums written out, and rounded once to the graph's type.
+where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less
+and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the
+Kronecker sums written out, and rounded once to the graph's type.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,149 @@
+"""Comparing values of a run with the reference: one result per comparison, within a derived bound."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.reference.adapter import forward
+from compacter_core.reference.bounds import fold_bound, forward_bound, layer_norm_bound, worst_ratio
+from compacter_core.reference.placement import layer_norm
+from compacter_core.reference.projection import project
+from compacter_core.reference.rounding import Precision, affine_error, float64_site
+from compacter_core.vocabulary import ProjectionKind
+
+_SLACK: Final = 1.0 + 2.0**-20
+"""Covers the rounding of the bounds themselves."""
+
+_STORAGE: Final = {
+    ir.DataType.DOUBLE: DType.F64,
+    ir.DataType.FLOAT: DType.F32,
+    ir.DataType.FLOAT16: DType.F16,
+    ir.DataType.BFLOAT16: DType.BF16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one comparison, or the worst of several.
+
+    Args:
+        error: the largest |difference|.
+        ratio: the largest |difference| / bound; at most 1 where the check passes.
+        problem: what is wrong, if it is not a matter of numbers.
+    """
+
+    error: float = 0.0
+    ratio: float = 0.0
+    problem: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is within its bound."""
+        return self.problem is None and self.ratio <= 1.0
+
+    @classmethod
+    def of(cls, got: Array, reference: Array, bound: Array) -> Self:
+        """Compare element by element."""
+        if got.shape != reference.shape:
+            return cls(problem=f"shape {got.shape} instead of {reference.shape}")
+        difference = np.abs(got.astype(np.float64) - reference)
+        return cls(error=float(np.max(difference, initial=0.0)), ratio=worst_ratio(got, reference, bound))
+
+    @classmethod
+    def worst(cls, checks: Iterable["Check"]) -> "Check":
+        """The largest error and ratio of several comparisons, and the first problem."""
+        several = tuple(checks)
+        return Check(
+            error=max((check.error for check in several), default=0.0),
+            ratio=max((check.ratio for check in several), default=0.0),
+            problem=next((check.problem for check in several if check.problem is not None), None),
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-compatible fields."""
+        return {**asdict(self), "ok": self.ok}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The types a graph computes in.
+
+    Half-precision graphs sum in single precision, on the CPU and on GPUs alike.
+    """
+
+    storage: DType
+    accumulate: DType
+
+    @classmethod
+    def of(cls, dtype: ir.DataType) -> Self:
+        """Of a graph whose tensors have that type.
+
+        Raises:
+            CompacterError: E003 for another type than float 64, 32, 16 or bfloat16.
+        """
+        storage = _STORAGE.get(dtype)
+        if storage is None:
+            raise CompacterError(
+                ErrorCode.E003, "no error bounds for this type", value=dtype.name, expected=", ".join(DType)
+            )
+        return cls(storage, storage if storage is DType.F64 else DType.F32)
+
+    @property
+    def roundoff(self) -> float:
+        """The unit roundoff of a stored value."""
+        return self.storage.roundoff
+
+
+def check_plain(site: SiteParameters, x: Array, skip: Array, output: Array, numbers: Numbers) -> Check:
+    """Check that output = skip + delta(x)."""
+    site, x, skip = float64_site(site), x.astype(np.float64), skip.astype(np.float64)
+    bound = forward_bound(site, x, skip, storage=numbers.storage, accumulate=numbers.accumulate)
+    return Check.of(output, forward(site, x, skip), bound)
+
+
+def check_folded(site: SiteParameters, m: Array, b: Array, output: Array, numbers: Numbers) -> Check:
+    """Check that output = h + delta(h), h = m + b.
+
+    b was read back from the graph's constant round(bu' + b), hence is off by one rounding of that constant.
+    """
+    site, m, b = float64_site(site), m.astype(np.float64), b.astype(np.float64)
+    bu = np.zeros_like(b) if site.up.b is None else np.abs(site.up.b * site.scaling)
+    own = numbers.roundoff * (np.abs(b) + bu)
+    bound = fold_bound(site, m, b, storage=numbers.storage, accumulate=numbers.accumulate, input_error=own)
+    h = m + b
+    return Check.of(output, forward(site, h, h), bound)
+
+
+def check_sum(first: Array, second: Array, total: Array, numbers: Numbers) -> Check:
+    """Check that total = first + second, up to one rounding."""
+    reference = first.astype(np.float64) + second.astype(np.float64)
+    return Check.of(total, reference, _SLACK * numbers.roundoff * np.abs(reference) + numbers.storage.smallest_normal)
+
+
+def check_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, bias: Array | None, eps: float) -> Check:
+    """Check that output = N(x)."""
+    x, gain = x.astype(np.float64), gain.astype(np.float64)
+    offset = None if bias is None else bias.astype(np.float64)
+    bound = layer_norm_bound(x, gain, offset, eps, storage=numbers.storage, accumulate=numbers.accumulate)
+    return Check.of(output, layer_norm(x, gain, offset, eps), bound)
+
+
+def check_linear(x: Array, weight: Array, bias: Array | None, output: Array, numbers: Numbers) -> Check:
+    """Check that output = x W + b, W [in, out]."""
+    dense = ProjectionParameters(
+        kind=ProjectionKind.DENSE, W=weight.astype(np.float64), b=None if bias is None else bias.astype(np.float64)
+    )
+    x = x.astype(np.float64)
+    own = affine_error(dense, x, 0.0, Precision.of(DType.F64, DType.F64))
+    bound = affine_error(dense, x, 0.0, Precision.of(numbers.storage, numbers.accumulate)) + own
+    return Check.of(output, project(dense, x), _SLACK * bound)
+
+
+def failed(check: Check, problem: str) -> Check:
+    """The check with a problem that is not a matter of numbers."""
+    return replace(check, problem=problem)

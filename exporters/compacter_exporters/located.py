@@ -1,0 +1,193 @@
+"""Where an adapter is in a grafted graph, read from the graph's structure alone.
+
+Verification must not believe what the graft wrote down about itself. A site's linear layer is found by its sketch
+again; from there the placement says what must follow, and anything else is reported: an adapter that is not there, a
+residual sum that goes past it, a value that is read by something that should not see it any more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array
+from compacter_core.config import Attach
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_exporters.graph import constant_of, consumers, is_op, other_input
+from compacter_exporters.linears import Linear
+from compacter_exporters.norms import Norm, between
+from compacter_exporters.sites import FoundSite
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sum:
+    """A residual sum: total = residual + addend."""
+
+    total: ir.Value
+    residual: ir.Value
+    addend: ir.Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocatedSite:
+    """One adapted sublayer.
+
+    Args:
+        linear: the sublayer's last linear layer; without a bias of its own in the fold form.
+        folded_bias: in the fold form, the constant bu' + b, or None where there is none.
+        x: what the adapter reads: m in the fold form.
+        skip: what its output is added to: m in the fold form.
+        output: o.
+        sums: the residual sums of the sublayer, r + h or r + o.
+        norms: N behind these sums, where the placement uses it.
+    """
+
+    linear: Linear
+    folded_bias: Array | None
+    x: ir.Value
+    skip: ir.Value
+    output: ir.Value
+    sums: tuple[Sum, ...]
+    norms: tuple[Norm, ...]
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the linear layer's bias is inside the adapter's constants, or there is none."""
+        return self.linear.bias is None
+
+
+def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: NormStyle) -> LocatedSite:
+    """The values of one site in a grafted graph.
+
+    Args:
+        found: the site's linear layer, found by its sketch.
+        attach: the placement.
+        norms: all norms of the graph.
+        norm_style: whether a norm must follow the residual sum.
+
+    Raises:
+        CompacterError: E606 if the graph has another structure than the placement demands.
+    """
+    site = _Site(found, {id(norm.input): norm for norm in norms} if norm_style is NormStyle.POST else None)
+    h = found.linear.output
+    first = first_norm = second = last_norm = None
+    normed = h
+    if attach.input is Input.NORMED_SUM or attach.skip is not Skip.SUBLAYER_OUTPUT:
+        first = site.residual_sum(h)
+        normed = first.total
+    if first is not None and (attach.input is Input.NORMED_SUM or attach.skip is Skip.NORMED_SUM):
+        first_norm = site.norm_behind(first)
+        normed = normed if first_norm is None else first_norm.output
+    skip = h if attach.skip is Skip.SUBLAYER_OUTPUT else normed
+    if first is not None and attach.skip is Skip.RESIDUAL_SUM:
+        skip = first.total
+    write = site.write(skip)
+    if attach.post:
+        second = site.residual_sum(write.outputs[0])
+        last_norm = site.norm_behind(second)
+    around = second or first
+    x = normed if attach.input is Input.NORMED_SUM else h
+    site.check_readers((h, skip, normed), first, first_norm, write)
+    return LocatedSite(
+        linear=found.linear,
+        folded_bias=_added_constant(other_input(write, skip)),
+        x=around.residual if around is not None and attach.input is Input.RESIDUAL else x,
+        skip=skip,
+        output=write.outputs[0],
+        sums=tuple(one for one in (first, second) if one is not None),
+        norms=tuple(norm for norm in (first_norm, last_norm) if norm is not None),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Site:
+    """The steps of `locate`, for one site.
+
+    Args:
+        found: the site.
+        norm_of: the norm that reads a value, by the value's identity; None on a pre-norm backbone.
+    """
+
+    found: FoundSite
+    norm_of: Mapping[int, Norm] | None
+
+    def write(self, skip: ir.Value) -> ir.Node:
+        """The Add of the adapter's delta to its skip."""
+        adds = [node for node in consumers(skip, "Add") if self._is_delta(other_input(node, skip))]
+        return self._only(adds, "sum of an adapter's output", skip)
+
+    def residual_sum(self, value: ir.Value) -> Sum:
+        """The Add of the residual stream to a value."""
+        adds = [
+            node
+            for node in consumers(value, "Add")
+            if constant_of(other_input(node, value)) is None and not self._is_delta(other_input(node, value))
+        ]
+        add = self._only(adds, "residual sum", value)
+        residual = other_input(add, value)
+        if residual is None:
+            raise self._unexpected("no residual sum", value)
+        return Sum(total=add.outputs[0], residual=residual, addend=value)
+
+    def norm_behind(self, one: Sum) -> Norm | None:
+        """The norm behind a residual sum."""
+        if self.norm_of is None:
+            return None
+        norm = self.norm_of.get(id(one.total))
+        if norm is None:
+            raise self._unexpected("no layer norm", one.total)
+        return norm
+
+    def check_readers(
+        self, values: Sequence[ir.Value], first: Sum | None, first_norm: Norm | None, write: ir.Node
+    ) -> None:
+        """Refuse a value from before the adapter that anything but the adapter reads: it would go past it."""
+        allowed = {write}
+        if first is not None:
+            allowed |= {node for node in consumers(first.addend, "Add") if node.outputs[0] is first.total}
+        if first_norm is not None:
+            allowed |= set(between(first_norm.input, first_norm.output))
+        for value in values:
+            strangers = [node.op_type for node in value.consumers() if node not in allowed and not self._is_down(node)]
+            if strangers or value.is_graph_output():
+                raise self._unexpected("something else than the adapter reads the value", value, value_got=strangers)
+
+    def _is_delta(self, value: ir.Value | None) -> bool:
+        """Whether the value is a product with a [k, d] constant, with a bias or not."""
+        node = None if value is None else value.producer()
+        if node is not None and is_op(node, "Add"):
+            products = [operand for operand in node.inputs if constant_of(operand) is None]
+            node = products[0].producer() if len(products) == 1 and products[0] is not None else None
+        return self._is_product(node, (self.found.site.bottleneck_size, self.found.linear.weight.shape[1]))
+
+    def _is_down(self, node: ir.Node) -> bool:
+        return self._is_product(node, (self.found.linear.weight.shape[1], self.found.site.bottleneck_size))
+
+    def _is_product(self, node: ir.Node | None, shape: tuple[int, int]) -> bool:
+        if node is None or not is_op(node, "MatMul"):
+            return False
+        constant = constant_of(node.inputs[1])
+        return constant is not None and constant.view.shape == shape
+
+    def _only(self, nodes: Sequence[ir.Node], what: str, value: ir.Value) -> ir.Node:
+        if len(nodes) != 1:
+            raise self._unexpected(f"no single {what}", value, value_got=[node.op_type for node in value.consumers()])
+        return nodes[0]
+
+    def _unexpected(self, what: str, value: ir.Value, *, value_got: object = None) -> CompacterError:
+        return CompacterError(
+            ErrorCode.E606,
+            f"site {self.found.site.id}: {what} at {value.name}",
+            value=value_got,
+        )
+
+
+def _added_constant(delta: ir.Value | None) -> Array | None:
+    """The constant added last in an adapter's delta, or None if there is none."""
+    node = None if delta is None else delta.producer()
+    if node is None or not is_op(node, "Add"):
+        return None
+    constants = [constant for constant in map(constant_of, node.inputs) if constant is not None]
+    return constants[0].exact().astype(np.float64) if constants else None

@@ -1,0 +1,62 @@
+"""Verification of the head: the linear layers before the output consume the adapter's tensors and compute with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.errors import CompacterError
+from compacter_core.layout import Part
+from compacter_exporters.checks import Check, Numbers, check_linear, failed
+from compacter_exporters.heads import HeadLayer, head_layers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadVerifier:
+    """The head of a grafted graph.
+
+    Args:
+        adapter: the adapter.
+        layers: its head's layers in the graph.
+        problem: why they are not there.
+    """
+
+    adapter: Adapter
+    layers: tuple[HeadLayer, ...]
+    problem: str | None = None
+
+    @classmethod
+    def of(cls, graph: ir.Graph, adapter: Adapter) -> "HeadVerifier":
+        """Find the head's layers."""
+        if adapter.config.head is None:
+            return cls(adapter, ())
+        try:
+            return cls(adapter, tuple(head_layers(graph, adapter.config.head)))
+        except CompacterError as error:
+            return cls(adapter, (), str(error))
+
+    def values(self) -> list[ir.Value]:
+        """The values to observe."""
+        return [value for layer in self.layers for value in (layer.linear.input, layer.linear.output)]
+
+    def checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
+        """The checks of every layer."""
+        if self.problem is not None:
+            return {"all": Check(problem=self.problem)}
+        return {layer.name: self._check(layer, run) for layer in self.layers}
+
+    def _check(self, layer: HeadLayer, run: Mapping[str, Array]) -> Check:
+        tensors = self.adapter.part(Part.HEAD)
+        linear = layer.linear
+        dtype = linear.weight.dtype
+        weight = tensors[f"{layer.name}.weight"].T.astype(dtype)
+        stored = tensors.get(f"{layer.name}.bias")
+        bias = np.zeros(weight.shape[1], dtype) if stored is None else stored.astype(dtype)
+        got = np.zeros(weight.shape[1], dtype) if linear.bias is None else linear.bias
+        x, output = run[str(linear.input.name)], run[str(linear.output.name)]
+        check = check_linear(x, weight, bias, output, Numbers.of(linear.dtype))
+        if not np.array_equal(linear.weight, weight):
+            return failed(check, "the weight is not the adapter's")
+        return check if np.array_equal(got, bias) else failed(check, "the bias is not the adapter's")
