@@ -10,7 +10,7 @@ from compacter_core.adapter import Adapter, DType
 from compacter_core.config import AdapterConfig, Attach
 from compacter_core.format.config_json import config_to_json
 from compacter_core.format.container import TensorInfo
-from compacter_core.format.reader import load_with_bytes
+from compacter_core.format.reader import load_with_bytes, parse_adapter
 from compacter_core.format.tensors import part_of
 from compacter_core.format.writer import adapter_bytes, digest
 from compacter_core.layout import Part
@@ -97,8 +97,21 @@ def inspect_file(path: Path | str) -> Inspection:
     """
     source = Path(path)
     adapter, data = load_with_bytes(source)
+    return _describe(adapter, data, source)
+
+
+def inspect_bytes(data: bytes, path: Path) -> Inspection:
+    """Describe the adapter in a file's bytes, found in `path`: in a grafted model, for example.
+
+    Raises:
+        CompacterError: E101 to E112, E201 to E211, E301 to E309, E401, E404 or E405.
+    """
+    return _describe(parse_adapter(data), data, path)
+
+
+def _describe(adapter: Adapter, data: bytes, path: Path) -> Inspection:
     return Inspection(
-        path=source,
+        path=path,
         config=adapter.config,
         dtype=adapter.dtype,
         tensors=tuple(sorted(_rows(adapter), key=lambda row: row.name)),

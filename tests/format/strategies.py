@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from compacter_core.adapter import Adapter, Array, DType
-from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Backbone, Head, Override, Projection, Site
+from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Backbone, Head, Override, Site
 from compacter_core.format.codec import round_to
 from compacter_core.format.sketch import SKETCH_SIZE, bias_name, weight_name
 from compacter_core.layout import adapter_layout, head_layout
-from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ProjectionKind, ScalingKind, Stack
+from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ScalingKind, Stack
+from tests.support.strategies import projections
 
 json_values = st.recursive(
     st.none()
@@ -24,25 +25,10 @@ json_values = st.recursive(
 
 
 @st.composite
-def projections(draw: st.DrawFn) -> tuple[Projection, int]:
-    """A projection, and the number that has to divide its sizes."""
-    kind = draw(st.sampled_from(ProjectionKind))
-    n = draw(st.integers(1, 3)) if kind.has_rule else None
-    projection = Projection(
-        kind=kind,
-        phm_dim=n,
-        phm_rank=draw(st.integers(1, 2)) if kind.has_rank else None,
-        shared_phm_rule=kind.has_rule and draw(st.booleans()),
-        factorized_phm_rule=kind.has_rule and draw(st.booleans()),
-        shared_W=draw(st.booleans()),
-    )
-    return projection, n or 1
-
-
-@st.composite
 def configs(draw: st.DrawFn) -> AdapterConfig:
     """A configuration that uses any of the optional parts."""
-    projection, n = draw(projections())
+    projection = draw(projections())
+    n = projection.phm_dim or 1
     d = n * draw(st.integers(1, 3))
     k = n * draw(st.integers(1, 2))
     ids = draw(

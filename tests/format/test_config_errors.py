@@ -323,6 +323,8 @@ def test_the_canonical_text_does_not_depend_on_order_spacing_or_the_kind_of_numb
     text = config_to_json(CONFIG)
     shuffled = json.dumps(dict(reversed(GOOD.items())) | {"scaling": 1}, indent=3)
     assert config_to_json(config_from_json(shuffled)) == text
+    for scaling in (1, np.float64(1.0), np.float32(1.0)):
+        assert config_to_json(with_config(scaling=scaling)) == text
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert "größer" in text
     assert NORM in text

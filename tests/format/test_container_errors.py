@@ -33,6 +33,11 @@ def test_a_minimal_file_passes() -> None:
     assert header.metadata == {}
 
 
+def test_metadata_is_written_in_order_of_its_keys() -> None:
+    assert header_bytes({"b": "1", "a": "2"}, []) == header_bytes({"a": "2", "b": "1"}, [])
+    assert b'{"a":"2","b":"1"}' in header_bytes({"b": "1", "a": "2"}, [])
+
+
 def test_padding_after_the_header_passes() -> None:
     assert parse_header(join('{"a":{"dtype":"F16","shape":[],"data_offsets":[0,2]}}   ', b"xx")).entries["a"].end == 2
 
@@ -105,18 +110,18 @@ def test_e104_duplicate_key_at_any_level(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "second", "size"),
     [
-        pytest.param((0, 8), (4, 12), id="overlap"),
-        pytest.param((0, 8), (0, 8), id="same bytes"),
-        pytest.param((0, 8), (12, 20), id="gap"),
-        pytest.param((4, 12), (12, 20), id="gap at the start"),
-        pytest.param((0, 8), (8, 16), id="uncovered bytes at the end"),
+        pytest.param((0, 8), (4, 12), 12, id="overlap"),
+        pytest.param((0, 8), (0, 8), 8, id="same bytes"),
+        pytest.param((0, 8), (12, 20), 20, id="gap"),
+        pytest.param((4, 12), (12, 20), 20, id="gap at the start"),
+        pytest.param((0, 8), (8, 16), 20, id="uncovered bytes at the end"),
     ],
 )
-def test_e105_tensors_do_not_tile_the_file(first: tuple[int, int], second: tuple[int, int]) -> None:
+def test_e105_tensors_do_not_tile_the_file(first: tuple[int, int], second: tuple[int, int], size: int) -> None:
     with rejected(ErrorCode.E105):
-        parse_header(join({"a": entry(offsets=first), "b": entry(offsets=second)}, bytes(20)))
+        parse_header(join({"a": entry(offsets=first), "b": entry(offsets=second)}, bytes(size)))
 
 
 @pytest.mark.parametrize("offsets", [[0], [0, 8, 8], [8, 0], [-8, 0], [0.0, 8.0], [False, 8], "0,8", None, {}])

@@ -11,7 +11,7 @@ from compacter_core.adapter import DType
 from compacter_core.config import Backbone, Projection
 from compacter_core.errors import ErrorCode
 from compacter_core.format.writer import adapter_bytes, save_adapter, save_profile
-from compacter_core.inspection import inspect_file
+from compacter_core.inspection import inspect_bytes, inspect_file
 from compacter_core.layout import Part, count_parameters
 from tests.format.builders import CONFIG, RawFile, make_adapter, rejected, with_config
 
@@ -89,6 +89,12 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     text = inspect_file(tmp_path / "a").as_text()
     assert all(line.isprintable() for line in text.split("\n"))
     assert "\nname" not in text
+
+
+def test_bytes_are_inspected_like_the_file_they_came_from(tmp_path: Path) -> None:
+    save_adapter(make_adapter(), tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    assert inspect_bytes(data, tmp_path / "a") == inspect_file(tmp_path / "a")
 
 
 def test_a_broken_file_is_rejected(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from compacter_core.format.writer import adapter_bytes, digest, save_adapter, sa
 from tests.format.builders import RawFile, make_adapter, rejected, split, with_config
 from tests.format.strategies import adapters, configs
 
-SLOW = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+SLOW = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
 def bits(arrays: dict[str, Array]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
