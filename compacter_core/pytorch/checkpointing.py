@@ -1,8 +1,8 @@
 """Gradient checkpointing of a frozen backbone.
 
 Reentrant checkpointing recomputes a layer only for inputs that require gradients. When nothing before the first layer
-is trained, none does, and the adapters inside would get no gradient, with no more than a warning. So while checkpointing
-is on, the gradient's graph is made to start at the input of the first layer.
+is trained, none does, and the adapters inside would get no gradient, with no more than a warning. So while
+checkpointing is on, the gradient's graph is made to start at the input of the first layer.
 """
 
 from typing import Any

@@ -26,6 +26,11 @@ def attach_trained(
     return attached
 
 
+def backward(loss: torch.Tensor) -> None:
+    """Backpropagates; the one place that calls what PyTorch leaves untyped."""
+    loss.backward()  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
+
+
 def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The first output of the model."""
     output: torch.Tensor = model(**inputs)[0]

@@ -5,8 +5,10 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
 
 from compacter_core.config import ATTACH_PRESETS, Site
 from compacter_core.errors import CompacterError, ErrorCode
@@ -15,8 +17,8 @@ from compacter_core.methods import Method
 from compacter_core.pytorch import ATTRIBUTE, attach, detach, get_adapter
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import OverrideKind
-from tests.pytorch.helpers import attach_trained, logits, tiny_adapter_config
-from tests.support.models import MODEL_TYPES, TASKS, tiny_inputs, tiny_model
+from tests.pytorch.helpers import attach_trained, backward, logits, tiny_adapter_config
+from tests.support.models import MODEL_TYPES, TASKS, tiny_config, tiny_inputs, tiny_model
 
 
 def hook_count(model: torch.nn.Module) -> int:
@@ -70,7 +72,7 @@ def test_only_adapter_norms_and_head_train() -> None:
     head = {f"classifier.{layer}.{leaf}" for layer in ("dense", "out_proj") for leaf in ("weight", "bias")}
     assert trainable == own | norms | head
     assert len(list(attached.trainable_parameters())) == len(trainable)
-    model(**inputs, labels=torch.tensor([0, 1, 2])).loss.backward()
+    backward(model(**inputs, labels=torch.tensor([0, 1, 2])).loss)
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trainable
     assert {override.kind for override in attached.config.overrides} == {OverrideKind.NORM}
 
@@ -101,8 +103,6 @@ def test_initial_values_come_from_the_generator(generator: int | torch.Generator
 
 
 def test_initial_values_are_the_reference_s() -> None:
-    import numpy as np
-
     model = tiny_model("bert")
     attached = attach(model, tiny_adapter_config(model), generator=11)
     for name, value in initialise(attached.config, np.random.default_rng(11)).items():
@@ -136,7 +136,7 @@ def test_backbone_of_another_data_type(dtype: torch.dtype) -> None:
     assert {parameter.dtype for parameter in attached.parameters()} == {wanted}
     output = logits(model, inputs)
     assert output.dtype is dtype
-    output.sum().backward()
+    backward(output.sum())
     assert all(parameter.grad is not None for parameter in attached.trainable_parameters())
     model.to(torch.float32)
     assert logits(model, inputs).dtype is torch.float32
@@ -149,7 +149,7 @@ def test_autocast(preset: str) -> None:
     exact = logits(model, inputs)
     with torch.autocast("cpu", torch.bfloat16):
         output = logits(model, inputs)
-        output.float().sum().backward()
+        backward(output.float().sum())
     assert output.dtype is torch.bfloat16
     assert (output.float() - exact).abs().max() < 0.1 * exact.abs().max() + 0.1
     assert all(parameter.grad is not None for parameter in attached.tensor_parameters().values())
@@ -185,10 +185,6 @@ def test_errors() -> None:
 
 
 def test_unknown_head() -> None:
-    from transformers import AutoModelForMaskedLM
-
-    from tests.support.models import tiny_config
-
     model = AutoModelForMaskedLM.from_config(tiny_config("bert"))
     with pytest.raises(CompacterError) as error:
         attach(model, tiny_adapter_config(model))

@@ -1,7 +1,7 @@
 """Every placement, in every bound architecture, gives the sublayer that the reference computes from r, h and N."""
 
 import itertools
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from compacter_core.adapter import Array, DType
+from compacter_core.adapter import Array, DType, SiteParameters
 from compacter_core.config import ATTACH_PRESETS, Attach
 from compacter_core.pytorch import AttachedAdapter
 from compacter_core.pytorch.bindings import bind
@@ -24,7 +24,6 @@ PLACEMENTS = [
     Attach(input=source, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT)
     for source, skip in itertools.product(Input, Skip)
 ]
-F64 = {"storage": DType.F64, "accumulate": DType.F64}
 
 
 def name_of(attach: Attach) -> str:
@@ -71,53 +70,51 @@ def test_sublayer(model_type: str, attach: Attach) -> None:
         _check_sublayer(attached, watch, site.id)
 
 
+class Norm:
+    """N of one sublayer with its error bound, from the module's values."""
+
+    def __init__(self, module: Any) -> None:
+        self.gain, self.bias = (module.get_parameter(name).detach().numpy() for name in ("weight", "bias"))
+        self.eps = module.eps
+
+    def __call__(self, x: Array) -> Array:
+        return layer_norm(x, self.gain, self.bias, self.eps)
+
+    def error(self, x: Array, input_error: Array) -> Array:
+        return layer_norm_bound(
+            x, self.gain, self.bias, self.eps, storage=DType.F64, accumulate=DType.F64, input_error=input_error
+        )
+
+
 def _check_sublayer(attached: AttachedAdapter, watch: Watch, site_id: str) -> None:
     r, h, result = (watch.seen[site_id, what] for what in ("r", "h", "result"))
     attach, parameters = attached.config.attach, attached.to_adapter().site(site_id)
-    norm_module: Any = watch.bound.site(site_id).norm
-    gain, bias = (norm_module.get_parameter(name).detach().numpy() for name in ("weight", "bias"))
-
-    def norm(x: Array) -> Array:
-        return layer_norm(x, gain, bias, norm_module.eps)
-
-    def norm_error(x: Array, error: Array) -> Array:
-        return layer_norm_bound(x, gain, bias, norm_module.eps, input_error=error, **F64)
-
+    norm = Norm(watch.bound.site(site_id).norm)
     expected = sublayer(attach, parameters, r, h, norm)
-    assert worst_ratio(result, expected, _bound(attach, parameters, r, h, norm, norm_error)) <= 1
-    without = norm(r + h)
-    assert np.abs(result - without).max() > 1e-3, "the adapter does something"
+    assert worst_ratio(result, expected, _bound(attach, parameters, r, h, norm=norm)) <= 1
+    assert np.abs(result - norm(r + h)).max() > 1e-3, "the adapter does something"
 
 
-def _bound(
-    attach: Attach,
-    parameters: Any,
-    r: Array,
-    h: Array,
-    norm: Callable[[Array], Array],
-    norm_error: Callable[[Array, Array], Array],
-) -> Array:
+def _bound(attach: Attach, parameters: SiteParameters, r: Array, h: Array, *, norm: Norm) -> Array:
     """Errors of both sides: three terms are summed in either order, which rounds at most twice a sum of |terms|."""
     u = DType.F64.roundoff
     s = r + h
     E_s = 2 * u * (np.abs(r) + np.abs(h))
-    inputs = {
-        Input.SUBLAYER_OUTPUT: (h, 0.0),
-        Input.RESIDUAL: (r, 0.0),
-        Input.NORMED_SUM: (norm(s), norm_error(s, E_s)),
-    }
-    skips = {
-        Skip.SUBLAYER_OUTPUT: (h, 0.0),
+    exact = np.zeros_like(s)
+    normed = (norm(s), norm.error(s, E_s))
+    x, E_x = {Input.SUBLAYER_OUTPUT: (h, exact), Input.RESIDUAL: (r, exact), Input.NORMED_SUM: normed}[attach.input]
+    skip, E_skip = {
+        Skip.SUBLAYER_OUTPUT: (h, exact),
         Skip.RESIDUAL_SUM: (s, E_s),
-        Skip.NORMED_SUM: (norm(s), norm_error(s, E_s)),
-    }
-    (x, E_x), (skip, E_skip) = inputs[attach.input], skips[attach.skip]
-    E_o = forward_bound(parameters, x, skip, input_error=E_x, skip_error=E_skip, **F64)
+        Skip.NORMED_SUM: normed,
+    }[attach.skip]
+    E_o = forward_bound(
+        parameters, x, skip, storage=DType.F64, accumulate=DType.F64, input_error=E_x, skip_error=E_skip
+    )
     if not attach.post:
         return E_o
     change = delta(parameters, x)
-    E_sum = E_o + 4 * u * (np.abs(r) + np.abs(h) + np.abs(change) + E_o)
-    return norm_error(r + h + change, E_sum)
+    return norm.error(r + h + change, E_o + 4 * u * (np.abs(r) + np.abs(h) + np.abs(change) + E_o))
 
 
 @pytest.mark.parametrize("preset", ATTACH_PRESETS)
@@ -152,8 +149,6 @@ def test_adapter_sees_what_dropout_leaves() -> None:
 
 def test_per_site_placement() -> None:
     """A site's own `attach` wins over the adapter's."""
-    from dataclasses import replace
-
     model = tiny_model("bert")
     config = tiny_adapter_config(model)
     sites = tuple(

@@ -1,11 +1,13 @@
 """The attached model compiles without graph breaks, exports, and trains under gradient checkpointing."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from compacter_core.config import ATTACH_PRESETS
 from compacter_core.methods import Method
-from tests.pytorch.helpers import attach_trained, logits, tiny_adapter_config
+from tests.pytorch.helpers import attach_trained, backward, logits, tiny_adapter_config
 from tests.support.models import MODEL_TYPES, tiny_inputs, tiny_model
 
 # Every architecture, every placement and every kind of projection at least once; tracing is slow.
@@ -24,12 +26,12 @@ def test_compile_fullgraph(model_type: str, method: Method, preset: str) -> None
     model, inputs = tiny_model(model_type, layers=1), tiny_inputs()
     attached = attach_trained(model, tiny_adapter_config(model, method, attach=ATTACH_PRESETS[preset]))
     expected = logits(model, inputs)
-    expected.sum().backward()
+    backward(expected.sum())
     gradients = {name: p.grad.clone() for name, p in attached.tensor_parameters().items() if p.grad is not None}
     model.zero_grad()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
     got = compiled(**inputs)[0]
-    got.sum().backward()
+    backward(got.sum())
     torch.testing.assert_close(got, expected)
     for name, parameter in attached.tensor_parameters().items():
         torch.testing.assert_close(parameter.grad, gradients[name])
@@ -39,8 +41,10 @@ def test_compile_fullgraph(model_type: str, method: Method, preset: str) -> None
     torch.testing.assert_close(compiled(**inputs)[0], logits(model, inputs), msg="parameters are not baked in")
 
 
-@pytest.mark.parametrize(("model_type", "method", "preset"), CASES)
-@pytest.mark.parametrize("materialised", [False, True])
+@pytest.mark.parametrize(
+    ("model_type", "method", "preset", "materialised"),
+    [(*case, False) for case in CASES] + [("bert", Method.COMPACTER, "houlsby", True)],
+)
 def test_export(model_type: str, method: Method, preset: str, materialised: bool) -> None:
     """Exports with dynamic batch and length; the program gives the same for other sizes."""
     model, inputs = tiny_model(model_type, layers=1), tiny_inputs()
@@ -75,7 +79,7 @@ def test_gradient_checkpointing(model_type: str, preset: str, train_norms: bool,
 
     def gradients() -> list[torch.Tensor | None]:
         model.zero_grad()
-        logits(model, inputs).square().sum().backward()
+        backward(logits(model, inputs).square().sum())
         return [None if p.grad is None else p.grad.clone() for p in attached.trainable_parameters()]
 
     expected = gradients()

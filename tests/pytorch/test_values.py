@@ -1,6 +1,8 @@
 """The PyTorch adapter computes what the reference computes: values and gradients within the derived bounds."""
 
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def tensor(array: Array, dtype: DType) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", TORCH)
 @pytest.mark.parametrize("non_linearity", Activation)
 @pytest.mark.parametrize("kind", ProjectionKind)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_delta(kind: ProjectionKind, non_linearity: Activation, dtype: DType, data: st.DataObject) -> None:
     config = data.draw(adapter_configs(kind=kind, non_linearity=non_linearity, max_sites=1, with_backbone=False))
@@ -58,7 +60,7 @@ def test_delta(kind: ProjectionKind, non_linearity: Activation, dtype: DType, da
 
 @pytest.mark.parametrize("dtype", TORCH)
 @pytest.mark.parametrize("kind", ProjectionKind)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_gradients(kind: ProjectionKind, dtype: DType, data: st.DataObject) -> None:
     """Of every tensor, shared ones summed over their users, and of the input."""
@@ -100,14 +102,20 @@ def test_weight(kind: ProjectionKind, data: st.DataObject) -> None:
     np.testing.assert_array_equal(functional.weight(kind, tensors).detach().numpy(), weight(parameters))
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
     """Sees the element count of every tensor that an operation returns."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.numel = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # PyTorch's
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor):
             self.numel = max(self.numel, result.numel())

@@ -1,6 +1,7 @@
 """Tiny random transformers models with seeds, one per bound architecture."""
 
 from typing import Any
+from zlib import crc32
 
 import torch
 from transformers import (
@@ -54,19 +55,34 @@ def tiny_config(model_type: str, *, num_labels: int = 3, dropout: float = 0.0, l
 
 
 def tiny_model(
-    model_type: str, task: str = "text-classification", *, seed: int = 0, num_labels: int = 3, dropout: float = 0.0
+    model_type: str,
+    task: str = "text-classification",
+    *,
+    seed: int = 0,
+    num_labels: int = 3,
+    dropout: float = 0.0,
+    layers: int = LAYERS,
 ) -> Any:
-    """A random model in evaluation mode; norms and biases are moved off their neutral initial values."""
+    """A random model in evaluation mode, with norms and biases off their neutral values.
+
+    A parameter's values depend on the seed and on its name in the base model alone: models for different tasks, or with
+    different heads, have the same backbone.
+    """
+    outputs = 2 if task == "question-answering" else num_labels
+    config = tiny_config(model_type, num_labels=outputs, dropout=dropout, layers=layers)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        outputs = 2 if task == "question-answering" else num_labels
-        model = _CLASSES[task].from_config(tiny_config(model_type, num_labels=outputs, dropout=dropout))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.add_(torch.randn_like(parameter) * (0.2 if parameter.ndim == 1 else 0.1))
-                if "embedding" in name and parameter.ndim > 1:
-                    parameter.mul_(3.0)
+        model = _CLASSES[task].from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            _fill(name.removeprefix(f"{model.base_model_prefix}."), parameter, seed)
     return model.eval()
+
+
+def _fill(name: str, parameter: torch.Tensor, seed: int) -> None:
+    generator = torch.Generator().manual_seed(crc32(f"{seed}:{name}".encode()))
+    noise = torch.randn(parameter.shape, generator=generator)
+    is_gain = parameter.ndim == 1 and name.endswith("weight")
+    parameter.copy_(1 + 0.2 * noise if is_gain else 0.3 * noise)
 
 
 def tiny_inputs(*, batch: int = 3, length: int = 7, seed: int = 0) -> dict[str, torch.Tensor]:
