@@ -57,7 +57,8 @@ def export_backbone(
 
     Raises:
         CompacterError: E004 if the exporter is not installed, E005 if the source cannot be loaded, E006 if the output
-            cannot be written, E605 if the exporter fails, E606 if the graph computes something else than the model.
+            cannot be written, E605 if the exporter fails, E606 if the graph computes something else than the model,
+            E702 if the source's tokenizer cannot be used.
     """
     export_graph = _load_backend(backend)
     output = Path(output_dir)

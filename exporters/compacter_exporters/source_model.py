@@ -15,6 +15,15 @@ from compacter_exporters.quiet import quiet
 
 HEAD_SEED = 0
 _UNLIMITED = 1_000_000
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -76,7 +85,7 @@ def load_source(source: str | Path, task: Task) -> SourceModel:
     A head that the checkpoint lacks is initialised from a fixed seed, so that equal sources give equal graphs.
 
     Raises:
-        CompacterError: E005 if there is no such model.
+        CompacterError: E005 if there is no such model, E702 if it has a tokenizer that cannot be used.
     """
     if not _HUB_NAME.fullmatch(str(source)) and not Path(source).is_dir():
         raise _unloadable(source, "no such directory")
@@ -100,11 +109,28 @@ def _unloadable(source: str | Path, why: str) -> CompacterError:
 
 
 def _load_tokenizer(source: str | Path) -> Any:
-    """The tokenizer, or None. Without tokenizer files transformers may invent one that knows special tokens alone."""
+    """The tokenizer, or None for a source without one.
+
+    Without tokenizer files transformers may invent one that knows its special tokens alone, or fail in any way.
+    """
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source))
-    except (OSError, ValueError, KeyError):
-        return None
-    if not tokenizer.is_fast or len(tokenizer) <= len(tokenizer.all_special_ids):
-        return None
-    return tokenizer
+    # Every tokenizer class fails in its own way on files that it cannot use.
+    except Exception as error:
+        raise _unusable(source, str(error).strip().partition("\n")[0]) from error
+    if not tokenizer.is_fast:
+        raise _unusable(source, "the tokenizers library has no form of it")
+    return tokenizer if len(tokenizer) > len(tokenizer.all_special_ids) else None
+
+
+def _unusable(source: str | Path, why: str) -> CompacterError:
+    return CompacterError(
+        ErrorCode.E702,
+        f"the tokenizer cannot be used: {why}",
+        value=str(source),
+        expected="a tokenizer.json, or files that transformers makes one from",
+        remedy="Remove the tokenizer's files to export the model alone.",
+    )

@@ -131,6 +131,15 @@ def test_a_source_that_cannot_be_loaded_is_e005(tmp_path: Path, make: Callable[[
     assert not (tmp_path / "out").exists()
 
 
+def test_a_broken_tokenizer_is_e702(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", "bert")
+    (source / "tokenizer.json").write_text("{")
+    with pytest.raises(CompacterError) as caught:
+        export_backbone(source, tmp_path / "out", backend=BACKENDS[0])
+    assert caught.value.code is ErrorCode.E702
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("backend", ABSENT)
 def test_an_exporter_that_is_not_installed_is_e004(checkpoint: Path, tmp_path: Path, backend: Backend) -> None:
     with pytest.raises(CompacterError, match="pip install") as caught:
