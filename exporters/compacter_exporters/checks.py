@@ -98,11 +98,27 @@ class Numbers:
         """The unit roundoff of a stored value."""
         return self.storage.roundoff
 
+    def unseen(self, value: Array) -> Array:
+        """How far an observed value may be off from the one the graph went on with.
+
+        Runtimes compute half-precision graphs in single precision where they have no kernel, and hand the wider value
+        on: what is observed is rounded once more than what is used.
+        """
+        return np.abs(value) * (0.0 if self.storage is self.accumulate else self.roundoff)
+
 
 def check_plain(site: SiteParameters, x: Array, skip: Array, output: Array, numbers: Numbers) -> Check:
     """Check that output = skip + delta(x)."""
     site, x, skip = float64_site(site), x.astype(np.float64), skip.astype(np.float64)
-    bound = forward_bound(site, x, skip, storage=numbers.storage, accumulate=numbers.accumulate)
+    bound = forward_bound(
+        site,
+        x,
+        skip,
+        storage=numbers.storage,
+        accumulate=numbers.accumulate,
+        input_error=numbers.unseen(x),
+        skip_error=numbers.unseen(skip),
+    )
     return Check.of(output, forward(site, x, skip), bound)
 
 
@@ -113,7 +129,7 @@ def check_folded(site: SiteParameters, m: Array, b: Array, output: Array, number
     """
     site, m, b = float64_site(site), m.astype(np.float64), b.astype(np.float64)
     bu = np.zeros_like(b) if site.up.b is None else np.abs(site.up.b * site.scaling)
-    own = numbers.roundoff * (np.abs(b) + bu)
+    own = numbers.roundoff * (np.abs(b) + bu) + numbers.unseen(m)
     bound = fold_bound(site, m, b, storage=numbers.storage, accumulate=numbers.accumulate, input_error=own)
     h = m + b
     return Check.of(output, forward(site, h, h), bound)
@@ -121,15 +137,26 @@ def check_folded(site: SiteParameters, m: Array, b: Array, output: Array, number
 
 def check_sum(first: Array, second: Array, total: Array, numbers: Numbers) -> Check:
     """Check that total = first + second, up to one rounding."""
-    reference = first.astype(np.float64) + second.astype(np.float64)
-    return Check.of(total, reference, _SLACK * numbers.roundoff * np.abs(reference) + numbers.storage.smallest_normal)
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    reference = first + second
+    given = numbers.unseen(first) + numbers.unseen(second)
+    bound = (1 + numbers.roundoff) * given + numbers.roundoff * np.abs(reference) + numbers.storage.smallest_normal
+    return Check.of(total, reference, _SLACK * bound)
 
 
 def check_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, bias: Array | None, eps: float) -> Check:
     """Check that output = N(x)."""
     x, gain = x.astype(np.float64), gain.astype(np.float64)
     offset = None if bias is None else bias.astype(np.float64)
-    bound = layer_norm_bound(x, gain, offset, eps, storage=numbers.storage, accumulate=numbers.accumulate)
+    bound = layer_norm_bound(
+        x,
+        gain,
+        offset,
+        eps,
+        storage=numbers.storage,
+        accumulate=numbers.accumulate,
+        input_error=numbers.unseen(x),
+    )
     return Check.of(output, layer_norm(x, gain, offset, eps), bound)
 
 
@@ -140,7 +167,7 @@ def check_linear(x: Array, weight: Array, bias: Array | None, output: Array, num
     )
     x = x.astype(np.float64)
     own = affine_error(dense, x, 0.0, Precision.of(DType.F64, DType.F64))
-    bound = affine_error(dense, x, 0.0, Precision.of(numbers.storage, numbers.accumulate)) + own
+    bound = affine_error(dense, x, numbers.unseen(x), Precision.of(numbers.storage, numbers.accumulate)) + own
     return Check.of(output, project(dense, x), _SLACK * bound)
 
 

@@ -150,7 +150,11 @@ class _Site:
         if first_norm is not None:
             allowed |= set(between(first_norm.input, first_norm.output))
         for value in values:
-            strangers = [node.op_type for node in value.consumers() if node not in allowed and not self._is_down(node)]
+            strangers = [
+                node.op_type
+                for node in value.consumers()
+                if node not in allowed and not self._is_down(node) and not is_op(node, "Shape") and _is_alive(node)
+            ]
             if strangers or value.is_graph_output():
                 raise self._unexpected("something else than the adapter reads the value", value, value_got=strangers)
 
@@ -182,6 +186,20 @@ class _Site:
             f"site {self.found.site.id}: {what} at {value.name}",
             value=value_got,
         )
+
+
+def _is_alive(node: ir.Node) -> bool:
+    """Whether an output of the graph depends on the node. A placement can leave a norm behind that nobody reads."""
+    seen: set[ir.Node] = set()
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        for output in current.outputs:
+            if output.is_graph_output():
+                return True
+            pending += [reader for reader in output.consumers() if reader not in seen]
+        seen.add(current)
+    return False
 
 
 def _added_constant(delta: ir.Value | None) -> Array | None:

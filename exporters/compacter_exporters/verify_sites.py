@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Adapter, Array, SiteParameters
+from compacter_core.adapter import Adapter, Array, DType, SiteParameters
 from compacter_core.errors import CompacterError
 from compacter_core.format.sketch import bias_name, sketch_bias, sketch_indices
 from compacter_core.layout import Part
@@ -108,7 +108,9 @@ class SiteVerifier:
             return True
         expected = sketch.astype(np.float64)
         where = sketch_indices(bias.shape)
-        allowed = rounding[where] + numbers.roundoff * np.abs(expected) + numbers.storage.smallest_normal
+        # Both the sketch, which is float32, and the graph hold the bias rounded.
+        roundoff = numbers.roundoff + DType.F32.roundoff
+        allowed = rounding[where] + roundoff * np.abs(expected) + numbers.storage.smallest_normal
         return bool(np.all(np.abs(bias[where] - expected) <= allowed))
 
 
