@@ -1,7 +1,7 @@
 """The PyTorch adapter computes what the reference computes: values and gradients within the derived bounds."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from compacter_core.reference.bounds import delta_bound, vjp_bound, worst_ratio
 from compacter_core.reference.initialise import initialise
 from compacter_core.reference.projection import weight
 from compacter_core.vocabulary import Activation, ProjectionKind
+from tests.support.arrays import round_to
 from tests.support.strategies import adapter_configs, adapters, site_inputs
 
 TORCH = {DType.F64: torch.float64, DType.F32: torch.float32, DType.BF16: torch.bfloat16}
@@ -100,6 +101,26 @@ def test_weight(kind: ProjectionKind, data: st.DataObject) -> None:
     parameters = adapter.site(config.sites[0].id).down
     tensors = build(adapter, DType.F64).at(config.sites[0].id).down.tensors()
     np.testing.assert_array_equal(functional.weight(kind, tensors).detach().numpy(), weight(parameters))
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_autocast(data: st.DataObject) -> None:
+    """Under autocast, products see tensors rounded to bfloat16, and biases keep their float32 values."""
+    config = data.draw(adapter_configs(kind=ProjectionKind.LPHM, max_sites=1, with_backbone=False))
+    config = replace(config, projection=replace(config.projection, factorized_phm_rule=False), scaling=1.0)
+    adapter = data.draw(adapters(config, dtype=DType.F32))
+    site_id = config.sites[0].id
+    (x,) = data.draw(site_inputs(adapter.site(site_id), dtype=DType.BF16))
+    rounded = {
+        name: array if name.endswith(".b") else round_to(array, DType.BF16) for name, array in adapter.tensors.items()
+    }
+    parameters = replace(adapter, tensors=rounded).site(site_id)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = build(adapter, DType.F32).at(site_id)(tensor(x, DType.BF16))
+    bound = delta_bound(parameters, x, storage=DType.BF16, accumulate=DType.F32)
+    expected = delta(_float64(replace(adapter, tensors=rounded)).site(site_id), x.astype(np.float64))
+    assert worst_ratio(to_array(got, DType.BF16), expected, bound) <= 1
 
 
 class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
