@@ -11,10 +11,13 @@ import importlib.util
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tqdm import tqdm
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_write
@@ -85,28 +88,32 @@ def first_sentence(docstring: str) -> str | None:
     return _NAMES.sub(_PLACEHOLDER, sentence)
 
 
-def build() -> Splits:
-    """Read the installed packages and split their sentences.
+def build(
+    packages: Sequence[str] = PACKAGES, *, train_rows: int = TRAIN_ROWS, validation_rows: int = VALIDATION_ROWS
+) -> Splits:
+    """Read installed packages and split their sentences.
+
+    Args:
+        packages: import names; those with fewer than half the wanted sentences are left out.
+        train_rows: wanted per package.
+        validation_rows: wanted per package.
 
     Raises:
-        CompacterError: E801 if fewer than `MIN_CLASSES` of `PACKAGES` have enough docstrings.
+        CompacterError: E801 if fewer than `MIN_CLASSES` packages have enough docstrings.
     """
-    wanted = TRAIN_ROWS + VALIDATION_ROWS
-    found = {package: _sentences(package, int(wanted * _READ_AHEAD)) for package in PACKAGES}
-    owners: dict[str, set[str]] = {}
-    for package, sentences in found.items():
-        for key in sentences:
-            owners.setdefault(key, set()).add(package)
+    wanted = train_rows + validation_rows
+    found = {package: _sentences(package, int(wanted * _READ_AHEAD)) for package in tqdm(packages, "read docstrings")}
+    owners = Counter(key for sentences in found.values() for key in sentences)
     train: list[Row] = []
     validation: list[Row] = []
     classes = 0
     for package, sentences in found.items():
-        own = sorted((key for key in sentences if len(owners[key]) == 1), key=_seeded)[:wanted]
-        if len(own) < wanted // 2:
+        own = sorted((key for key in sentences if owners[key] == 1), key=_seeded)[:wanted]
+        if len(own) * 2 < wanted:
             continue
         classes += 1
+        held_out = len(own) * validation_rows // wanted
         rows = [Row(sentences[key], package) for key in own]
-        held_out = len(rows) * VALIDATION_ROWS // wanted
         validation += rows[:held_out]
         train += rows[held_out:]
     if classes < MIN_CLASSES:
@@ -114,7 +121,7 @@ def build() -> Splits:
             ErrorCode.E801,
             "too few of the quickstart's packages are installed with their sources",
             value=classes,
-            expected=f"at least {MIN_CLASSES} of {', '.join(PACKAGES)}",
+            expected=f"at least {MIN_CLASSES} of {', '.join(packages)}",
             remedy="Install the project with its `quickstart` dependency group.",
         )
     return Splits(tuple(sorted(train, key=_row_order)), tuple(sorted(validation, key=_row_order)))
@@ -174,12 +181,3 @@ def _seeded(text: str) -> str:
 
 def _row_order(row: Row) -> str:
     return _seeded(row.text)
-
-
-def leaked(splits: Splits) -> set[str]:
-    """Normalised sentences that are on both sides; empty unless `build` is broken."""
-
-    def keys(rows: Iterable[Row]) -> set[str]:
-        return {normalise(row.text) for row in rows}
-
-    return keys(splits.train) & keys(splits.validation)

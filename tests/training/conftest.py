@@ -21,7 +21,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer BERT with dropout, and a tokenizer that knows the toy words."""
     directory = tmp_path_factory.mktemp("backbone")
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 (no password)
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -29,7 +29,10 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(directory)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=32, model_input_names=inputs, **names
+    ).save_pretrained(directory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = BertConfig(

@@ -55,7 +55,7 @@ def accuracy(backbone: Path, adapter: Path, validation: str) -> float:
     with torch.no_grad():
         batch = tokenizer([row.text for row in rows], padding=True, return_tensors="pt")
         answers = model(**batch).logits.argmax(-1).tolist()
-    right = sum(model.config.id2label[answer] == row.label for answer, row in zip(answers, rows, strict=True))
+    right: int = sum(model.config.id2label[answer] == row.label for answer, row in zip(answers, rows, strict=True))
     return right / len(rows)
 
 
@@ -130,7 +130,7 @@ def test_full_fine_tuning_trains_and_saves_the_model(backbone: Path, data: tuple
 def test_frozen_norms_are_not_saved(backbone: Path, data: tuple[str, str], tmp_path: Path) -> None:
     settings = make_settings(backbone, data, epochs=1)
     for train_norms in (True, False):
-        recipe = replace(settings.recipe, train_norms=train_norms)
+        recipe = AdapterRecipe(reduction_factor=4, train_norms=train_norms)
         result = train(replace(settings, recipe=recipe), tmp_path / str(train_norms))
         assert bool(load_adapter(result.output).config.overrides) is train_norms
         assert (result.counts.replaced > 0) is train_norms

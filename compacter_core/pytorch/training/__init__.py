@@ -3,7 +3,8 @@
 from compacter_core.pytorch.training.examples import Columns, Example, read_file
 from compacter_core.pytorch.training.history import Evaluation, History, LossPoint, draw_curves
 from compacter_core.pytorch.training.labels import Labels
-from compacter_core.pytorch.training.run import CURVE_FILE, LOG_FILE, TrainResult, train
+from compacter_core.pytorch.training.result import LOG_FILE, TrainResult, load_result
+from compacter_core.pytorch.training.run import CURVE_FILE, train
 from compacter_core.pytorch.training.settings import (
     FULL_FINE_TUNING,
     AdapterRecipe,
@@ -34,6 +35,7 @@ __all__ = [
     "TrainSettings",
     "draw_curves",
     "load_examples",
+    "load_result",
     "read_file",
     "train",
 ]

@@ -67,7 +67,7 @@ def draw_curves(histories: dict[str, History], path: Path, *, title: str) -> Non
     """
     try:
         # The object interface: no global figure, no display.
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # noqa: PLC0415 (optional package)
     except ModuleNotFoundError as error:
         raise CompacterError(
             ErrorCode.E004,

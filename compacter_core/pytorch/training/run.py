@@ -1,75 +1,30 @@
 """One training run from data files to an adapter on disk."""
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from transformers import EarlyStoppingCallback
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.atomic import atomic_write
 from compacter_core.methods import create_config
 from compacter_core.pytorch.attach import attach
 from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.pretrained import ParameterCounts, count_parameters, save_pretrained
 from compacter_core.pytorch.training.backbone import Start, load_backbone, quiet_transformers
 from compacter_core.pytorch.training.encoding import EncodedDataset, encode
-from compacter_core.pytorch.training.history import Evaluation, History, draw_curves, read_history
+from compacter_core.pytorch.training.history import History, draw_curves, read_history
 from compacter_core.pytorch.training.labels import Labels
 from compacter_core.pytorch.training.progress import ProgressBar
+from compacter_core.pytorch.training.result import TrainResult, write_log
 from compacter_core.pytorch.training.settings import AdapterRecipe, TrainSettings
 from compacter_core.pytorch.training.sources import load_examples
 from compacter_core.pytorch.training.trainer import last_checkpoint, trainer_class
 
-LOG_FILE: Final = "training_log.json"
 CURVE_FILE: Final = "training_curve.png"
 _CHECKPOINTS: Final = "checkpoints"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a run gave.
-
-    Args:
-        output: directory with the hub profile (an adapter) or the model (full fine-tuning), the log and the curve.
-        history: the course.
-        counts: of trained parameters.
-        labels: class names by number.
-        rows: training and validation rows.
-        truncated: rows cut to the maximum length.
-        seconds: wall time of the training loop with its evaluations.
-    """
-
-    output: Path
-    history: History
-    counts: ParameterCounts
-    labels: tuple[str, ...]
-    rows: Mapping[str, int]
-    truncated: int
-    seconds: float
-
-    @property
-    def best(self) -> Evaluation:
-        """The validation result of the checkpoint that was kept."""
-        return self.history.best
-
-    def as_dict(self) -> dict[str, object]:
-        """JSON-compatible fields."""
-        return {
-            "output": str(self.output),
-            "best": asdict(self.best),
-            "parameters": asdict(self.counts) | {"trained": self.counts.trained, "share": self.counts.share},
-            "labels": list(self.labels),
-            "rows": dict(self.rows),
-            "truncated": self.truncated,
-            "seconds": round(self.seconds, 1),
-            "history": asdict(self.history),
-        }
 
 
 def train(settings: TrainSettings, output: Path) -> TrainResult:
@@ -108,7 +63,8 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
         truncated=sum(part.truncated for part in data.values()),
         seconds=seconds,
     )
-    _write_log(result, settings, max_length=length)
+    write_log(result, settings, max_length=length)
+    _draw(result, settings)
     shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
     return result
 
@@ -182,14 +138,7 @@ def _save(start: Start, settings: TrainSettings, output: Path) -> None:
             start.tokenizer.save_pretrained(output)
 
 
-def _write_log(result: TrainResult, settings: TrainSettings, *, max_length: int) -> None:
-    packages = ("compacter-core", "torch", "transformers", "numpy")
-    log = {
-        "settings": settings.as_dict() | {"max_length": max_length},
-        "versions": {name: version(name) for name in packages},
-        **result.as_dict(),
-    }
-    atomic_write(result.output / LOG_FILE, (json.dumps(log, indent=1, ensure_ascii=False) + "\n").encode())
+def _draw(result: TrainResult, settings: TrainSettings) -> None:
     label = settings.recipe.label
     try:
         draw_curves({label: result.history}, result.output / CURVE_FILE, title=f"{label} on {settings.train}")

@@ -45,7 +45,7 @@ def load_examples(source: str, *, split: str, columns: Columns) -> list[Example]
 
 def _load(path: str, config: str | None, split: str) -> Any:
     try:
-        import datasets
+        import datasets  # noqa: PLC0415 (optional package)
     except ModuleNotFoundError as error:
         raise CompacterError(
             ErrorCode.E004,

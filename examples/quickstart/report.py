@@ -1,0 +1,96 @@
+"""The quickstart's table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from compacter_core.pytorch.training import TrainResult
+from compacter_exporters.verify import VerifyReport
+from examples.quickstart.measure import Agreement
+
+MAX_DIFFERENCE: Final = 2e-5
+MAX_SHARE: Final = 0.005
+MAX_GAP: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that was found.
+
+    Args:
+        adapter: the adapter's training.
+        full: full fine-tuning on the same rows, if it was done.
+        agreement: PyTorch against ONNX Runtime.
+        verification: every site of the graph against the reference.
+        latencies: median milliseconds by number of texts and by what ran.
+    """
+
+    adapter: TrainResult
+    full: TrainResult | None
+    agreement: Agreement
+    verification: VerifyReport
+    latencies: Mapping[int, Mapping[str, float]]
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        """What the project promises about this example, and whether it holds here."""
+        promises = {
+            f"share of trained parameters below {MAX_SHARE:.1%}": self.adapter.counts.share < MAX_SHARE,
+            "same answers in PyTorch and ONNX Runtime": self.agreement.different == 0,
+            f"logits within {MAX_DIFFERENCE:g}": self.agreement.difference <= MAX_DIFFERENCE,
+            "every site within its bound": self.verification.ok,
+        }
+        if self.full is not None:
+            gap = self.full.best.accuracy - self.adapter.best.accuracy
+            promises[f"within {100 * MAX_GAP:g} points of full fine-tuning"] = gap <= MAX_GAP
+        return promises
+
+    @property
+    def ok(self) -> bool:
+        """Whether all promises hold."""
+        return all(self.checks.values())
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-compatible fields."""
+        return {
+            "adapter": self.adapter.as_dict(),
+            "full": None if self.full is None else self.full.as_dict(),
+            "agreement": asdict(self.agreement),
+            "verification": self.verification.as_dict(),
+            "latency_ms": {str(rows): dict(times) for rows, times in self.latencies.items()},
+            "checks": self.checks,
+        }
+
+    def as_text(self) -> str:
+        """The table."""
+        rows = [*self._training(), *self._deployment()]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}".rstrip() for name, value in rows]
+        lines += ["", *(f"{'ok    ' if holds else 'FAILED'}  {promise}" for promise, holds in self.checks.items())]
+        return "\n".join(lines)
+
+    def _training(self) -> Iterator[tuple[str, str]]:
+        adapter, counts = self.adapter, self.adapter.counts
+        size = (adapter.output / "adapter_model.safetensors").stat().st_size
+        yield "rows", f"{adapter.rows['train']:,} training, {adapter.rows['validation']:,} validation"
+        yield "classes", f"{len(adapter.labels)}"
+        yield "backbone parameters", f"{counts.backbone:,}"
+        yield "trained: adapter and norms", f"{counts.adapter + counts.replaced:,} ({counts.share:.3%})"
+        yield "trained: head", f"{counts.head:,}"
+        yield "adapter file", f"{size / 1024:.0f} KiB"
+        yield "training time", f"{adapter.seconds:.0f} s, {len(adapter.history.evaluations)} epochs"
+        if self.full is not None:
+            yield "accuracy, full fine-tuning", f"{self.full.best.accuracy:.4f} ({self.full.seconds:.0f} s)"
+
+    def _deployment(self) -> Iterator[tuple[str, str]]:
+        agreement = self.agreement
+        worst = max(check.ratio for check in self.verification.sites.values())
+        yield "accuracy, PyTorch", f"{agreement.torch_accuracy:.4f}"
+        yield "accuracy, ONNX Runtime", f"{agreement.runtime_accuracy:.4f}"
+        yield "different answers", f"{agreement.different} of {agreement.rows:,}"
+        yield "largest difference of a logit", f"{agreement.difference:.1e} of the largest logit"
+        yield "sites verified", f"{len(self.verification.sites)}, largest error/bound {worst:.2f}"
+        for rows, times in self.latencies.items():
+            yield f"latency, {rows} text{'s' if rows > 1 else ''}", ""
+            for name, milliseconds in times.items():
+                yield f"  {name}", f"{milliseconds:.2f} ms"

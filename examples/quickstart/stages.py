@@ -1,0 +1,102 @@
+"""The steps of the quickstart. Each keeps its product in a directory and does nothing where that product is there.
+
+What was trained lies under a key made of the settings and the data, so that a change of either trains afresh.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from compacter_core.pytorch.training import (
+    LOG_FILE,
+    AdapterRecipe,
+    FullRecipe,
+    Schedule,
+    TrainResult,
+    TrainSettings,
+    load_result,
+    train,
+)
+from compacter_exporters.backbone import MODEL_FILE, export_backbone
+from compacter_exporters.graft import graft
+from examples.quickstart import docstrings
+from examples.quickstart.backbone import provide_backbone
+
+MAX_LENGTH: Final = 64
+ADAPTER: Final = AdapterRecipe()
+FULL: Final = FullRecipe()
+SCHEDULE: Final = Schedule()
+
+
+class Stages:
+    """Directories of one quickstart, and what fills them.
+
+    Args:
+        directory: where everything goes.
+
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def backbone(self) -> Path:
+        """The pretrained model and its tokenizer."""
+        return provide_backbone(self.directory / "backbone")
+
+    def data(self) -> tuple[Path, Path]:
+        """Training and validation rows."""
+        folder = self.directory / "data"
+        paths = folder / "train.jsonl", folder / "validation.jsonl"
+        return paths if all(path.is_file() for path in paths) else docstrings.write(docstrings.build(), folder)
+
+    def adapter(self) -> TrainResult:
+        """The trained adapter with its norms and head."""
+        return self._trained(self._settings(ADAPTER))
+
+    def fine_tuned(self) -> TrainResult:
+        """The backbone with every parameter trained, for comparison."""
+        return self._trained(self._settings(FULL))
+
+    def exported(self) -> Path:
+        """The backbone as an ONNX model."""
+        model = self.directory / "onnx" / MODEL_FILE
+        return model if model.is_file() else export_backbone(self.backbone(), model.parent)
+
+    def merged(self) -> Path:
+        """The exported backbone with the adapter in it; both share the external data."""
+        adapter = self.adapter().output
+        model = self.exported().parent / f"{adapter.name}.onnx"
+        if not model.is_file():
+            graft(self.exported(), adapter, model)
+        return model
+
+    def _settings(self, recipe: AdapterRecipe | FullRecipe) -> TrainSettings:
+        train_file, validation_file = self.data()
+        return TrainSettings(
+            backbone=str(self.backbone()),
+            train=str(train_file),
+            validation=str(validation_file),
+            max_length=MAX_LENGTH,
+            recipe=recipe,
+            schedule=SCHEDULE,
+        )
+
+    def _trained(self, settings: TrainSettings) -> TrainResult:
+        output = self.directory / f"{settings.recipe.label}-{_key(settings)}"
+        if (output / LOG_FILE).is_file():
+            return load_result(output)
+        interrupted = any(output.glob("checkpoints/checkpoint-*/trainer_state.json"))
+        if output.is_dir() and not interrupted:
+            shutil.rmtree(output)
+        return train(replace(settings, resume=interrupted), output)
+
+
+def _key(settings: TrainSettings) -> str:
+    """Some digits of a hash of what decides the result of a training."""
+    digest = hashlib.sha256(json.dumps(settings.as_dict(), sort_keys=True).encode())
+    for path in (settings.train, settings.validation):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,83 @@
+"""The quickstart's data and backbone: no leaks, no luck, no unchecked weights."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from compacter_core.errors import CompacterError, ErrorCode
+from examples.quickstart import docstrings
+from examples.quickstart.backbone import FILES, WEIGHTS, check_weights, provide_backbone
+
+NAMES = [f"quickstart_toy_{letter}" for letter in "abcdefgh"]
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Eight importable packages with docstrings; each shares some sentences with the others."""
+    for name in NAMES:
+        folder = tmp_path / name
+        folder.mkdir()
+        own = [f'def f{i}():\n    """Compute own thing {name[-1]} number {i}."""\n' for i in range(30)]
+        shared = [f'def g{i}():\n    """Return the common  thing {i}!\n\n    More text.\n    """\n' for i in range(30)]
+        repeated = [f'def h{i}():\n    """compute OWN thing, {name[-1]} number {i}"""\n' for i in range(30)]
+        (folder / "__init__.py").write_text("raise RuntimeError('never import me')\n" if name == NAMES[0] else "")
+        (folder / "code.py").write_text("\n".join(own + shared + repeated))
+        (folder / "broken.py").write_text("def (:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return NAMES
+
+
+def test_splits_share_no_sentence_and_no_class_shares_one_with_another(packages: list[str]) -> None:
+    splits = docstrings.build(packages, train_rows=15, validation_rows=5)
+    keys = [docstrings.normalise(row.text) for row in (*splits.train, *splits.validation)]
+    assert len(set(keys)) == len(keys)
+    assert not any("common" in key for key in keys)
+    for rows, count in ((splits.train, 15), (splits.validation, 5)):
+        assert {name: sum(row.label == name for row in rows) for name in packages} == dict.fromkeys(packages, count)
+    assert not set(NAMES) & sys.modules.keys()
+
+
+def test_the_same_packages_give_the_same_rows(packages: list[str]) -> None:
+    once = docstrings.build(packages, train_rows=15, validation_rows=5)
+    assert docstrings.build(packages, train_rows=15, validation_rows=5) == once
+
+
+def test_too_few_packages_are_refused(packages: list[str]) -> None:
+    with pytest.raises(CompacterError) as caught:
+        docstrings.build([*packages[1:], "no_such_package"], train_rows=15, validation_rows=5)
+    assert caught.value.code is ErrorCode.E801
+
+
+@pytest.mark.parametrize(
+    ("docstring", "sentence"),
+    [
+        ("Return the sum of two arrays. And more.", "Return the sum of two arrays."),
+        ("Return the sum, e.g. of\n    two arrays.\n\nMore.", "Return the sum, e.g. of two arrays."),
+        ("Turn it into a numpy.ndarray or np.matrix.", "Turn it into a library.ndarray or library.matrix."),
+        ("A PyTorch tensor and a TORCH module.", "A library tensor and a library module."),
+        ("The torchbearer is no package here.", "The torchbearer is no package here."),
+        ("Too short.", None),
+        ("add(x1, x2, /, out=None, *, where=True, 1, 2, 3, 4, 5, 6, 7)", None),
+        ("word " * 30, None),
+    ],
+)
+def test_first_sentences(docstring: str, sentence: str | None) -> None:
+    assert docstrings.first_sentence(docstring) == sentence
+
+
+def test_no_row_names_a_package() -> None:
+    for name in docstrings.PACKAGES:
+        masked = docstrings.first_sentence(f"This sentence is about {name} and nothing else.")
+        assert masked == "This sentence is about library and nothing else."
+
+
+def test_other_weights_are_refused(tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).write_bytes(b"something else")
+    with pytest.raises(CompacterError) as caught:
+        provide_backbone(tmp_path)
+    assert caught.value.code is ErrorCode.E403
+    digest = "c82ad38ffea7de8f4cf8cfa82b16d1d8bb3ad3e3a7eb1a3aa9ba6a8a4b4ec0a2"
+    with pytest.raises(CompacterError, match=digest):
+        check_weights(tmp_path / WEIGHTS, digest)
