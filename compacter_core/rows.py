@@ -1,6 +1,7 @@
 """Rows of JSONL, CSV and TSV files. Every complaint names the file and the line."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 
 def _delimited_rows(delimiter: str) -> Callable[[Path, str], Iterator[Row]]:
     def rows(path: Path, text: str) -> Iterator[Row]:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+        # As csv asks for: lines end at \n, \r or \r\n and nowhere else, and keep their ends.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
             for values in reader:

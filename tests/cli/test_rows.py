@@ -44,6 +44,12 @@ def test_delimited_of_any_text(folder: Path, rows: list[tuple[str, str]], suffix
     assert [item.model_input for item in read_items([], path)] == rows
 
 
+def test_unicode_line_separators_end_no_row(tmp_path: Path) -> None:
+    text = "one\u2028two\u0085three\x0cfour"
+    assert read_items([], _write(tmp_path / "a.csv", f"text,label\n{text},x\n")) == [Item(text, None, "x")]
+    assert read_items([], _write(tmp_path / "a.txt", f"{text}\n")) == [Item(text)]
+
+
 def test_integers_as_labels_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = _write(tmp_path / "rows.jsonl", '\ufeff{"text": "a", "label": 3}\n\n{"text": "b"}\n')
     assert read_items([], path) == [Item("a", None, "3"), Item("b")]

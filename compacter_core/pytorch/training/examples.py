@@ -1,13 +1,12 @@
 """Labelled texts from JSONL, CSV and TSV files. Every complaint names the file and the line."""
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.rows import read_rows
 
 _REMEDY = "Each row needs a text and a label, and may have a second text (text_pair)."
 
@@ -59,21 +58,7 @@ def read_file(path: Path, columns: Columns) -> list[Example]:
     Raises:
         CompacterError: E005 if the file cannot be read, E801 for anything in it that cannot be used.
     """
-    reader = FORMATS.get(path.suffix.lower())
-    if reader is None:
-        raise CompacterError(
-            ErrorCode.E801, f"{path}: unknown kind of data file", value=path.suffix, expected=", ".join(FORMATS)
-        )
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise CompacterError(ErrorCode.E005, f"{path}: {error.strerror or error}", remedy="Check the path.") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise CompacterError(
-            ErrorCode.E801, f"{path}:{line}: not UTF-8", remedy="Convert the file to UTF-8."
-        ) from error
-    return checked([Example.from_fields(fields, columns, place) for place, fields in reader(path, text)], str(path))
+    return checked([Example.from_fields(row.fields, columns, row.place) for row in read_rows(path)], str(path))
 
 
 def checked(examples: Sequence[Example], source: str) -> list[Example]:
@@ -93,58 +78,6 @@ def checked(examples: Sequence[Example], source: str) -> list[Example]:
                 expected=f"like {examples[0].place}, which has {'one' if pairs else 'none'}",
             )
     return list(examples)
-
-
-_Row = tuple[str, dict[str, object]]
-
-
-def _jsonl_rows(path: Path, text: str) -> Iterator[_Row]:
-    # Split at newlines only: splitlines also splits at characters that JSON strings may hold.
-    for number, line in enumerate(text.split("\n"), start=1):
-        place = f"{path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise CompacterError(
-                ErrorCode.E801, f"{place}: not JSON ({error})", expected="one object per line"
-            ) from error
-        if not isinstance(fields, dict):
-            raise CompacterError(ErrorCode.E801, f"{place}: not a JSON object", value=fields, remedy=_REMEDY)
-        yield place, fields
-
-
-def _delimited_rows(delimiter: str) -> Callable[[Path, str], Iterator[_Row]]:
-    def rows(path: Path, text: str) -> Iterator[_Row]:
-        reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, [])
-            for values in reader:
-                if not values:
-                    continue
-                place = f"{path}:{reader.line_num}"
-                if len(values) != len(header):
-                    raise CompacterError(
-                        ErrorCode.E801,
-                        f"{place}: the row has another number of fields than the header",
-                        value=len(values),
-                        expected=str(len(header)),
-                    )
-                # An empty field of an optional column is an absent one.
-                yield place, {name: value for name, value in zip(header, values, strict=True) if value}
-        except csv.Error as error:
-            raise CompacterError(ErrorCode.E801, f"{path}:{reader.line_num}: {error}") from error
-
-    return rows
-
-
-FORMATS: Final[dict[str, Callable[[Path, str], Iterator[_Row]]]] = {
-    ".jsonl": _jsonl_rows,
-    ".ndjson": _jsonl_rows,
-    ".csv": _delimited_rows(","),
-    ".tsv": _delimited_rows("\t"),
-}
 
 
 def _text(fields: dict[str, object], name: str, place: str) -> str:

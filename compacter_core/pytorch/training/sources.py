@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.pytorch.training.examples import FORMATS, Columns, Example, checked, read_file
+from compacter_core.pytorch.training.examples import Columns, Example, checked, read_file
+from compacter_core.rows import ROW_FORMATS
 
 _NAME = re.compile(r"(?P<path>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>.+))?")
 
@@ -22,7 +23,7 @@ def load_examples(source: str, *, split: str, columns: Columns) -> list[Example]
         CompacterError: E005, E801; E004 if the data set needs the `datasets` package and it is not installed.
     """
     path = Path(source)
-    if path.suffix.lower() in FORMATS or path.is_file():
+    if path.suffix.lower() in ROW_FORMATS or path.is_file():
         return read_file(path, columns)
     parts = _NAME.fullmatch(source)
     if parts is None:
