@@ -91,8 +91,7 @@ def atomic_directory(path: Path | str) -> Generator[Path]:
                     with (Path(folder) / name).open("rb") as stream:
                         os.fsync(stream.fileno())
                 _sync_directory(Path(folder))
-            _refuse_occupied(target)
-            temporary.replace(target)
+            temporary.replace(target)  # fails if the target has been filled meanwhile
             _sync_directory(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

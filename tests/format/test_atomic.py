@@ -1,6 +1,7 @@
 """Writes happen completely or not at all."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -56,26 +57,37 @@ def test_e006_failure_leaves_the_former_content(tmp_path: Path, monkeypatch: pyt
     assert listing(tmp_path) == ["c.bin"]
 
 
-def test_the_temporary_file_is_complete_and_synced_before_it_is_renamed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events: list[str] = []
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced and renamed, in order: "fsync" with the size of the file, "rename" with the content."""
+    seen: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
     def spy_fsync(descriptor: int) -> None:
-        events.append("fsync")
+        status = os.fstat(descriptor)
+        seen.append("fsync directory" if stat.S_ISDIR(status.st_mode) else f"fsync {status.st_size}")
         fsync(descriptor)
 
     def spy_replace(source: Path, target: Path) -> Path:
-        events.append(f"rename {source.read_bytes().decode()}")
+        seen.append(f"rename {source.read_bytes().decode()}")
         return replace(source, target)
 
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(Path, "replace", spy_replace)
-    atomic_write(tmp_path / "c.bin", b"data")
-    rename = events.index("rename data")
-    assert "fsync" in events[:rename]
-    assert "fsync" in events[rename:], "the directory has to be synced for the rename to last"
+    return seen
+
+
+def test_a_file_is_complete_and_synced_before_it_is_renamed(tmp_path: Path, events: list[str]) -> None:
+    with atomic_file(tmp_path / "c.bin") as stream:
+        stream.write(b"data")
+    assert events == ["fsync 4", "rename data", "fsync directory"]
+
+
+def test_all_files_are_complete_and_synced_before_the_first_is_renamed(tmp_path: Path, events: list[str]) -> None:
+    atomic_write_all({tmp_path / "a": b"1", tmp_path / "b": b"22", tmp_path / "c": b"333"})
+    before = events[: next(i for i, event in enumerate(events) if event.startswith("rename"))]
+    assert {"fsync 1", "fsync 2", "fsync 3"} <= set(before)
+    assert sorted(event for event in events if event.startswith("rename")) == ["rename 1", "rename 22", "rename 333"]
 
 
 def test_e006_several_files_change_together_or_not_at_all(tmp_path: Path) -> None:

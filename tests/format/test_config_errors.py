@@ -107,6 +107,9 @@ MISSHAPEN = {
     "head without weight": lambda c: c | {"head": c["head"] | {"shapes": {"classifier.bias": [3]}}},
     "head without layers": lambda c: c | {"head": c["head"] | {"layers": [], "shapes": {}}},
     "head with a foreign tensor": lambda c: c | {"head": c["head"] | {"layers": ["dense"]}},
+    "head with a tensor too many": lambda c: (
+        c | {"head": c["head"] | {"shapes": c["head"]["shapes"] | {"x.bias": [3]}}}
+    ),
     "labels do not match": lambda c: c | {"head": c["head"] | {"labels": ["a", "b"]}},
     "training as list": lambda c: c | {"training": []},
     "unpaired surrogate": lambda c: c | {"method": "\ud800"},
@@ -157,6 +160,13 @@ def test_e204_metadata_of_another_major_or_another_version_than_the_configuratio
         raw.metadata["compacter.spec_version"] = version
         with rejected(ErrorCode.E204):
             parse_adapter(raw.put_together())
+
+
+def test_e204_metadata_of_another_major_whose_configuration_is_no_longer_json() -> None:
+    raw = RawFile.take_apart(adapter_bytes(make_adapter()))
+    raw.metadata |= {"compacter.spec_version": "2.0", "compacter.config": "name = tiny"}
+    with rejected(ErrorCode.E204):
+        parse_adapter(raw.put_together())
 
 
 def test_a_later_minor_version_is_read_and_kept() -> None:
