@@ -108,7 +108,7 @@ class BackboneStack:
         self.initialisers[name] = array
         return name
 
-    def _op(self, op_type: str, inputs: list[str], **attributes: object) -> str:
+    def _op(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{op_type}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, inputs, [f"{name}_output"], name=name, **attributes))
         return f"{name}_output"

@@ -25,10 +25,17 @@ PLACEMENTS = {
 COMPACTER = Projection.compacter(phm_dim=2)
 
 
-def graft_and_verify(folder: Path, options: StackOptions, *, form: Form = Form.AUTO, **adapter: Any) -> VerifyReport:
+def graft_and_verify(
+    folder: Path,
+    options: StackOptions,
+    *,
+    form: Form = Form.AUTO,
+    attach: Attach | None = None,
+    non_linearity: Activation = Activation.GELU_NEW,
+) -> VerifyReport:
     stack = BackboneStack(options, hidden=8, seed=0)
     backbone = stack.save(folder / "backbone.onnx")
-    made = make_adapter(stack, **({"projection": COMPACTER, "bottleneck": 4} | adapter))
+    made = make_adapter(stack, projection=COMPACTER, bottleneck=4, attach=attach, non_linearity=non_linearity)
     graft(backbone, made, folder / "merged.onnx", form=form)
     return verify(folder / "merged.onnx", made)
 
@@ -37,7 +44,7 @@ def assert_passes(report: VerifyReport) -> None:
     assert report.ok, report.as_text()
     assert report.norms
     assert report.head
-    assert any(check.error > 0 for check in report.sites.values()) or report.sites
+    assert report.sites
 
 
 @pytest.mark.parametrize("norm_style", NormStyle)
