@@ -55,6 +55,27 @@ def test_outputs_with_a_sequence_axis_end_in_zeros(directory: Path, texts: list[
     np.testing.assert_array_equal(hidden, expected)
 
 
+def test_the_side_of_the_padding_is_the_tokenizers(tmp_path: Path) -> None:
+    session = Session(write_served(tmp_path, direction="left"))
+    long, short = session.run(["a b c", "d"])["hidden"]
+    np.testing.assert_array_equal(long, expected_hidden("a b c"))
+    np.testing.assert_array_equal(short, np.vstack([np.zeros((2, CLASSES)), expected_hidden("d")]))
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_batches_are_no_larger_than_asked(directory: Path, monkeypatch: pytest.MonkeyPatch, as_arrays: bool) -> None:
+    session = Session(directory)
+    call, sizes = session._call, []
+
+    def counting(batch: dict[str, Any]) -> Any:
+        sizes.append(len(batch["input_ids"]))
+        return call(batch)
+
+    monkeypatch.setattr(session, "_call", counting)
+    session.run(_arrays(7, 3) if as_arrays else ["a"] * 7, batch_size=3)
+    assert sizes == [3, 3, 1]
+
+
 def test_long_texts_are_truncated_as_the_tokenizer_says(session: Session) -> None:
     kept = " ".join(["a"] * (MAX_LENGTH - 2))
     np.testing.assert_array_equal(session.run([f"{kept} b c d"])["logits"], expected_logits([kept]))
