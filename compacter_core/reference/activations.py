@@ -64,7 +64,8 @@ def derivative(kind: Activation, z: Array) -> Array:
     match kind:
         case Activation.GELU_NEW:
             w, slope = _gelu_argument(z)
-            value = _sigmoid(2 * w) + 2 * z * slope * _sigmoid(2 * w) * _sigmoid(-2 * w)
+            bounded = np.clip(z, -_SATURATED, _SATURATED)
+            value = _sigmoid(2 * w) + 2 * bounded * slope * _sigmoid(2 * w) * _sigmoid(-2 * w)
         case Activation.GELU:
             bounded = np.clip(z, -_SATURATED, _SATURATED)
             density = np.exp(-bounded * bounded / 2) / z.dtype.type(math.sqrt(2.0 * math.pi))

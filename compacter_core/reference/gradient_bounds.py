@@ -4,8 +4,9 @@ Every gradient of a projection is a multilinear form P(x, g, tensors) with coeff
 magnitudes X = |x| + E_x, Y = |g| + E_g, factors that are off by E_x and E_g move it by at most P(E_x, Y, |.|) + P(|x|,
 E_g, |.|), and its evaluation by G P(X, Y, |.|). `project_vjp` on absolute values evaluates each P.
 
-G has n + 8 stored roundings: those of W (n + 4, see `affine_error`), M = x^T g, the product with it, and the two of a
-factored tensor. The number K of partial sums depends on the order. With T tokens:
+G has two stored roundings more than the projection itself (`rounding_counts`): at worst M = x^T g, a multiplied-out s t
+or left right, the product of both, and the product with the other factor of a factored tensor. The number K of partial
+sums depends on the order. With T tokens:
 
     dx            out, or out/n, n, n r and r in factored orders
     W, W_left,    M (T), then sums over a, b (n^2) and over p or j (in/n, out/n); factored: over tokens and blocks (T
@@ -27,6 +28,7 @@ from compacter_core.reference.rounding import (
     activation_error,
     affine_error,
     magnitude,
+    rounding_counts,
     scaling_error,
     sizes,
     trace,
@@ -62,7 +64,7 @@ def vjp_error(site: SiteParameters, x: Array, g: Array, u: Precision) -> Gradien
     E_da, E_up = _projection_error(site.up, (a, E_a), (scaled, E_scaled), u)
 
     slope = derivative(site.non_linearity, z)
-    E_slope = _derivative_error(site.non_linearity, z, E_z, u)
+    E_slope = derivative_error(site.non_linearity, z, E_z, u)
     largest = (np.abs(da) + E_da) * (np.abs(slope) + E_slope)
     E_dz = E_da * np.abs(slope) + (np.abs(da) + E_da) * E_slope + u.u_s * largest + u.eta_s
     E_dx, E_down = _projection_error(site.down, (x, np.zeros_like(x)), (da * slope, E_dz), u)
@@ -81,7 +83,8 @@ def _projection_error(
     """
     n_in, n_out, n, r = sizes(p)
     tokens = x[0].size // n_in
-    common = n_in + n_out + n * r + n + r + 8
+    stored = rounding_counts(p)[0] + 2
+    common = n_in + n_out + n * r + n + r
     fast = common + tokens * n + n * n
     slow = common + tokens * max(r, n_in // n, n_out // n) + (n_in // n) * (n_out // n)
 
@@ -93,8 +96,8 @@ def _projection_error(
     paths = project_vjp(magnitude(p, 1.0), 1 + X, 1 + g_abs)
 
     def bound(total: Array, moved: Array, paths: Array, accumulated: int) -> Array:
-        G = u.growth(n + 8, accumulated)
-        unit = (n + 8) * u.eta_s + 2 * accumulated * u.eta_a
+        G = u.growth(stored, accumulated)
+        unit = stored * u.eta_s + 2 * accumulated * u.eta_a
         error: Array = G * total + moved + (1 + G) * unit * paths
         return error
 
@@ -113,7 +116,7 @@ def _projection_error(
     return bound(total[0], moved_g[0], paths[0], common), tensors
 
 
-def _derivative_error(kind: Activation, z: Array, E_z: Array, u: Precision) -> Array:
+def derivative_error(kind: Activation, z: Array, E_z: Array, u: Precision) -> Array:
     """Bound of the error of act'(z), given z off by at most E_z: C E_z + 16 u_s (1 + |z| + E_z), C = max |act''|.
 
     16 holds for every operation rounded, with exp, tanh and erf accurate to one unit in the last place (2 u) and tanh

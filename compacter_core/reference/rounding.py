@@ -18,7 +18,7 @@ import numpy as np
 from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
 from compacter_core.reference.activations import activate
 from compacter_core.reference.projection import fast_weight, project, rule, weight
-from compacter_core.vocabulary import Activation
+from compacter_core.vocabulary import Activation, ProjectionKind
 
 _LIPSCHITZ: Final = {
     Activation.GELU_NEW: 1.12900,
@@ -90,17 +90,41 @@ def sizes(p: ProjectionParameters) -> tuple[int, int, int, int]:
     return n * fast.shape[-2], n * fast.shape[-1], n, rank
 
 
+def rounding_counts(p: ProjectionParameters) -> tuple[int, int]:
+    """How many stored results and partial sums stand, at worst, between the tensors and an element of x W + b.
+
+                 stored          partial sums
+        dense    3               in
+        low_rank 4               in + r
+        phm      n + 3 (+ 1)     in + n
+        lphm     n + 4 (+ 1)     the larger of in + n r + n + r and in/n + n^2 r + n + r
+
+    Stored: the result, its sum with b, and a weight into which a scaling was folded (3). Multiplied out, W adds s t,
+    its product with A_i and n - 1 partial sums over i; (+ 1) is left right. Applied factor by factor, x s, its product
+    with A and n - 1 partial sums over i are no more. Partial sums: W multiplied out has r (in s t), then in; x s A t
+    and x A s t have in/n, n and n r terms; x A W_i has n and in, with r for W_i = s t; and with A t multiplied out
+    first, x s has in/n terms and (x s)(A t) has n^2 r.
+    """
+    n_in, _, n, r = sizes(p)
+    factored_rule = int(p.phm_rule_right is not None)
+    match p.kind:
+        case ProjectionKind.DENSE:
+            counts = 3, n_in
+        case ProjectionKind.LOW_RANK:
+            counts = 4, n_in + r
+        case ProjectionKind.PHM:
+            counts = n + 3 + factored_rule, n_in + n
+        case ProjectionKind.LPHM:
+            counts = n + 4 + factored_rule, max(n_in + n * r, n_in // n + n * n * r) + n + r
+    return counts
+
+
 def affine_error(p: ProjectionParameters, x: Array, input_error: Array | float, precision: Precision) -> Array:
     """Bound of the error of x W + b, given an input that is off by at most E_in.
 
-        E = G ((|x| + E_in) W' + |b|) + E_in W' + underflow,
-        G = (1 + u_s)^(n + 5) (1 + u_a)^K - 1,    K = in + n r + n + r + 4.
+        E = G ((|x| + E_in) W' + |b|) + E_in W' + underflow,    G = (1 + u_s)^P (1 + u_a)^K - 1,
 
-    The worst orders of evaluation: W multiplied out stores left right, s t, its product with A_i, n - 1 partial sums
-    over i, the result and the sum with b: n + 4 roundings; one more if a scaling was folded into W. Its sums have n
-    (left right), r (s t) and in terms. Applied factor by factor, there are fewer stored results, and sums of in/n, n
-    and n r terms. A mixture takes no more of either, and the propagated error passes the same roundings: G applies to
-    it too.
+    with P and K from `rounding_counts`. The wrong part of the input passes the same roundings, so G applies to it too.
 
     Args:
         p: the projection, float64.
@@ -111,12 +135,12 @@ def affine_error(p: ProjectionParameters, x: Array, input_error: Array | float, 
     Returns:
         [..., out]
     """
-    n_in, _, n, r = sizes(p)
-    G = precision.growth(n + 5, n_in + n * r + n + r + 4)
+    stored, accumulated = rounding_counts(p)
+    G = precision.growth(stored, accumulated)
     p = magnitude(p)
     E_in = np.broadcast_to(np.asarray(input_error, dtype=np.float64), x.shape)
     X = np.abs(x) + E_in
-    unit = precision.eta_s + 2 * max(n_in, n * r) * precision.eta_a
+    unit = precision.eta_s + 2 * accumulated * precision.eta_a
     bound: Array = G * project(p, X) + E_in @ weight(p) + (1 + G) * unit * _underflow_paths(p, X)
     return bound
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
-from compacter_core.reference.adapter import Gradients, delta, forward, vjp
+from compacter_core.reference.adapter import delta, forward, vjp
 from compacter_core.reference.bounds import delta_bound, forward_bound, vjp_bound, worst_ratio
 from compacter_core.vocabulary import Activation, ProjectionKind
 from tests.support import oracle
-from tests.support.site_tools import complex_steps, tensors_of, with_tensors
+from tests.support.site_tools import complex_steps, named, tensors_of, with_tensors
 from tests.support.strategies import arrays, hidden_size, site_inputs, site_parameters
 
 KINDS = pytest.mark.parametrize("kind", ProjectionKind)
@@ -130,14 +130,6 @@ def test_zero_rule_leaves_the_skip_alone(kind: ProjectionKind, data: st.DataObje
     np.testing.assert_array_equal(
         forward(replace(site, up=with_tensors(replace(site.up, b=None), rules)), x, skip), skip
     )
-
-
-def named(gradients: Gradients) -> dict[str, Array]:
-    """All gradients under the oracle's names."""
-    found = {"x": gradients.dx}
-    found |= {f"down.{name}": array for name, array in gradients.down.items()}
-    found |= {f"up.{name}": array for name, array in gradients.up.items()}
-    return found if gradients.scaling is None else found | {"scaling": gradients.scaling}
 
 
 def moved_objective(site: SiteParameters, x: Array, g: Array, name: str) -> Callable[[Array], Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_core.adapter import Array, DType, ProjectionParameters
@@ -55,6 +55,7 @@ def test_paper_example_by_hand() -> None:
 
 
 @KINDS
+@settings(max_examples=30)
 @given(data=st.data())
 def test_gradients_equal_complex_steps(kind: ProjectionKind, data: st.DataObject) -> None:
     """Project is linear in each tensor: on small integers, a complex step of a power of two is exact."""

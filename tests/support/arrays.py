@@ -11,7 +11,8 @@ _BF16_SMALLEST_EXPONENT = -133
 def round_to(values: Array, dtype: DType) -> Array:
     """`values` rounded once to nearest, ties to even, as `dtype.memory`; BF16 so comes back as float32."""
     if dtype is not DType.BF16:
-        return np.asarray(values).astype(dtype.memory)
+        with np.errstate(over="ignore"):
+            return np.asarray(values).astype(dtype.memory)
     wide = np.asarray(values, dtype=np.float64)
     exponent = np.maximum(np.frexp(wide)[1] - _BF16_SIGNIFICANT_BITS, _BF16_SMALLEST_EXPONENT)
     rounded = np.ldexp(np.rint(np.ldexp(wide, -exponent)), exponent)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from compacter_core.adapter import Array, ProjectionParameters
+from compacter_core.reference.adapter import Gradients
 
 STEP = 2.0**-600
 """A power of two, so that it scales exactly, and so small that its square vanishes."""
@@ -32,3 +33,11 @@ def complex_steps(at: Array, objective: Callable[[Array], Any]) -> Array:
         moved[place] += 1j * STEP
         result[place] = objective(moved).imag / STEP
     return result
+
+
+def named(gradients: Gradients) -> dict[str, Array]:
+    """All gradients under the oracle's names."""
+    found = {"x": gradients.dx}
+    found |= {f"down.{name}": array for name, array in gradients.down.items()}
+    found |= {f"up.{name}": array for name, array in gradients.up.items()}
+    return found if gradients.scaling is None else found | {"scaling": gradients.scaling}
