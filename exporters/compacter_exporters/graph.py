@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
@@ -40,7 +39,8 @@ def load_graph(path: Path) -> ir.Model:
     """The model in `path`, its external data left on disk.
 
     Raises:
-        CompacterError: E005 if the file cannot be read or is no ONNX model, or if its external data is missing.
+        CompacterError: E005 if the file cannot be read or is no ONNX model, or if its external data is missing
+            or outside its directory.
     """
     try:
         model = ir.load(path)
@@ -48,17 +48,35 @@ def load_graph(path: Path) -> ir.Model:
         raise CompacterError(
             ErrorCode.E005, f"cannot read the ONNX model: {error.strerror or error}", value=str(path)
         ) from error
-    except (DecodeError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # damaged bytes raise whatever they meet first in protobuf or onnx-ir
         raise CompacterError(ErrorCode.E005, "not an ONNX model", value=str(path)) from error
+    if len(model.graph) == 0:
+        raise CompacterError(ErrorCode.E005, "an ONNX model without nodes", value=str(path))
     for tensor in external_tensors(model):
-        if not Path(tensor.path).is_file():
-            raise CompacterError(
-                ErrorCode.E005,
-                "the model's external data is missing",
-                value=str(tensor.path),
-                remedy="Keep the data file beside the .onnx file, under the name it was exported with.",
-            )
+        _check_data(tensor, path)
     return model
+
+
+def _check_data(tensor: ir.ExternalTensor, model: Path) -> None:
+    """Refuse external data that is missing, or that a hostile model points to outside its own directory.
+
+    Raises:
+        CompacterError: E005.
+    """
+    if not Path(tensor.path).resolve().is_relative_to(model.parent.resolve()):
+        raise CompacterError(
+            ErrorCode.E005,
+            "the model's external data lies outside its directory",
+            value=str(tensor.location),
+            expected="a relative path within the directory, not a link out of it",
+        )
+    if not Path(tensor.path).is_file():
+        raise CompacterError(
+            ErrorCode.E005,
+            "the model's external data is missing",
+            value=str(tensor.path),
+            remedy="Keep the data file beside the .onnx file, under the name it was exported with.",
+        )
 
 
 def external_tensors(model: ir.Model) -> list[ir.ExternalTensor]:

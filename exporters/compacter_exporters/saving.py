@@ -4,14 +4,17 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import EncodeError
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_file, atomic_write
 from compacter_exporters.graph import external_tensors
+
+_LARGEST: Final = 2**31 - 1
+"""Protobuf's limit of one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,22 @@ def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
 
 def _checked_bytes(model: ir.Model) -> bytes:
     """The serialised model, after the checker has seen it; external data is not read."""
+    proto = ir.to_proto(model)
+    if proto.ByteSize() > _LARGEST:
+        raise CompacterError(
+            ErrorCode.E605,
+            "the grafted model does not fit into one ONNX file",
+            value=proto.ByteSize(),
+            expected=f"at most {_LARGEST} bytes",
+            remedy="Export the backbone with external data.",
+        )
     try:
-        proto = ir.to_proto(model)
         onnx.checker.check_model(_skeleton(proto))
-        return proto.SerializeToString()
-    except (onnx.checker.ValidationError, EncodeError, ValueError) as error:
+    except onnx.checker.ValidationError as error:
         raise CompacterError(
             ErrorCode.E605, "the grafted graph is not a valid ONNX model", value=str(error).splitlines()[0]
         ) from error
+    return bytes(proto.SerializeToString())
 
 
 def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:

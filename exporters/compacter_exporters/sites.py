@@ -8,6 +8,7 @@ Names, where the exporter left some, only cross-check. A backbone with other wei
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,9 @@ from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import THRESHOLD, bias_name, similarity, sketch_bias, sketch_weight, weight_name
 from compacter_exporters.linears import Linear
+
+_NEAR: Final = THRESHOLD - 2.0**-20
+"""Scores above this are computed again, exactly as the file format defines them."""
 
 _REFUSED = "Graft into an unoptimised float export of the very backbone the adapter was trained on."
 
@@ -53,7 +57,7 @@ def find_sites(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSit
             expected=str(config.hidden_size),
             remedy=_REFUSED,
         )
-    sketched = [(layer, sketch_weight(layer.weight)) for layer in candidates]
+    sketched = _Sketches.of(candidates)
     found = {site.id: _find(site, sketched, adapter) for site in config.sites}
     _check_distinct(found)
     for one in found.values():
@@ -75,7 +79,48 @@ def module_path(node: ir.Node) -> str | None:
     return None
 
 
-def _find(site: Site, sketched: Sequence[tuple[Linear, Array]], adapter: Adapter) -> FoundSite:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sketches:
+    """The sketches of many layers; most fail a quick comparison, and only the others are compared fully.
+
+    Args:
+        layers: the layers.
+        raw: their sketches.
+        unit: the same, centred and of length 1, by their size: positions in `layers` and one row for each.
+    """
+
+    layers: Sequence[Linear]
+    raw: Sequence[Array]
+    unit: Mapping[int, tuple[list[int], Array]]
+
+    @classmethod
+    def of(cls, layers: Sequence[Linear]) -> "_Sketches":
+        """Read the layers' sketches."""
+        raw = [sketch_weight(layer.weight) for layer in layers]
+        positions: dict[int, list[int]] = {}
+        for position, sketch in enumerate(raw):
+            positions.setdefault(sketch.size, []).append(position)
+        unit = {size: (where, _centred(np.stack([raw[i] for i in where]))) for size, where in positions.items()}
+        return cls(layers, raw, unit)
+
+    def scores(self, sketch: Array) -> list[tuple[float, Linear]]:
+        """Correlation of every layer of the right size with a sketch."""
+        positions, rows = self.unit.get(sketch.size, ([], np.zeros((0, sketch.size))))
+        rough = rows @ _centred(sketch[np.newaxis])[0]
+        return [
+            (similarity(sketch, self.raw[i]) if score > _NEAR or score == 0.0 else float(score), self.layers[i])
+            for i, score in zip(positions, rough, strict=True)
+        ]
+
+
+def _centred(rows: Array) -> Array:
+    """Each row less its mean, divided by its length; zero where it is constant."""
+    wide = rows.astype(np.float64) - rows.mean(axis=-1, keepdims=True, dtype=np.float64)
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
+    return np.asarray(np.divide(wide, length, out=np.zeros_like(wide), where=length > 0))
+
+
+def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
     expected = adapter.sketches.get(weight_name(site.id))
     if expected is None:
         raise CompacterError(
@@ -84,7 +129,7 @@ def _find(site: Site, sketched: Sequence[tuple[Linear, Array]], adapter: Adapter
             expected=weight_name(site.id),
             remedy="Save the adapter again from the PyTorch model it is attached to.",
         )
-    scores = [(similarity(expected, sketch), layer) for layer, sketch in sketched]
+    scores = sketched.scores(expected)
     matches = [FoundSite(site, layer, score) for score, layer in scores if score >= THRESHOLD]
     if not matches:
         best = max((score for score, _ in scores), default=0.0)

@@ -158,6 +158,20 @@ def test_missing_external_data(external: Path) -> None:
     refused(ErrorCode.E005, external, make())
 
 
+@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link"])
+def test_external_data_outside_the_directory(external: Path, location: str) -> None:
+    secret = external.parent.parent / "secret"
+    secret.write_bytes(bytes(1 << 12))
+    external.with_name("link").symlink_to(secret)
+    model = onnx.load(external, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    external.write_bytes(model.SerializeToString())
+    refused(ErrorCode.E005, external, make())
+
+
 def test_external_data_is_shared_in_the_same_directory(external: Path) -> None:
     report = graft(external, make(), external.with_name("merged.onnx"))
     assert report.shared
