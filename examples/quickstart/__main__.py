@@ -17,7 +17,7 @@ from examples.quickstart.report import Report
 from examples.quickstart.stages import Stages
 
 _BATCH = 32
-_REPEATS = 30
+_SECONDS = 5.0
 
 
 def main() -> int:
@@ -57,6 +57,8 @@ def run(stages: Stages, *, with_full: bool) -> Report:
     texts = [row.text for row in read_file(validation, Columns())[:_BATCH]]
     bare = Session(backbone)
 
+    _announce("measure latency")
+
     def calls(rows: int) -> dict[str, Callable[[], object]]:
         return {
             "backbone, ONNX Runtime": lambda: bare.run(texts[:rows]),
@@ -64,7 +66,7 @@ def run(stages: Stages, *, with_full: bool) -> Report:
             "with the adapter, PyTorch": lambda: classifier.logits(texts[:rows]),
         }
 
-    latencies = {rows: latency(calls(rows), repeats=_REPEATS) for rows in (1, _BATCH)}
+    latencies = {rows: latency(calls(rows), seconds=_SECONDS) for rows in (1, _BATCH)}
     return Report(adapter=adapter, full=full, agreement=agreement, verification=verification, latencies=latencies)
 
 

@@ -38,7 +38,7 @@ PACKAGES: Final = (
 MIN_CLASSES: Final = 8
 TRAIN_ROWS: Final = 300
 VALIDATION_ROWS: Final = 120
-MIN_WORDS: Final = 5
+MIN_WORDS: Final = 6
 MAX_WORDS: Final = 24
 
 # More sentences are read than needed, since those that two packages share are dropped afterwards.
@@ -151,12 +151,16 @@ def _sentences(package: str, limit: int) -> dict[str, str]:
 
 
 def _sources(package: str) -> list[Path]:
-    """The package's Python files in a seeded order; empty if it is not installed."""
+    """The package's Python files in a seeded order; empty if it is not installed.
+
+    Tests are left out: their docstrings are about testing, not about what the package does.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return []
     root = Path(spec.origin).parent
-    return sorted(root.rglob("*.py"), key=lambda path: _seeded(path.relative_to(root).as_posix()))
+    names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
+    return [root / name for name in sorted((name for name in names if "test" not in name), key=_seeded)]
 
 
 def _docstrings(path: Path) -> Iterator[str]:

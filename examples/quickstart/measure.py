@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from compacter_core.pytorch.training import Columns, read_file
 from compacter_runtime.session import Session
 
 Array = NDArray[Any]
+
+_MIN_ROUNDS: Final = 5
 
 
 class TorchClassifier:
@@ -82,14 +84,18 @@ def compare(classifier: TorchClassifier, session: Session, validation: Path) -> 
     )
 
 
-def latency(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each call; the calls take turns, so that a busy moment hits all of them alike."""
+def latency(calls: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, float]:
+    """Median milliseconds of each call, from as many rounds as fit into `seconds`, but at least five.
+
+    The calls take turns, so that a busy moment of the machine hits all of them alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in tqdm(range(repeats), "latency"):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or any(len(measured) < _MIN_ROUNDS for measured in times.values()):
         for name, call in calls.items():
             begin = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - begin)
-    return {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
+    return {name: 1000 * statistics.median(measured) for name, measured in times.items()}
