@@ -35,10 +35,13 @@ def lphm(**options: bool) -> AdapterConfig:
     return config_of(Projection(kind=ProjectionKind.LPHM, phm_dim=4, phm_rank=2, **options))
 
 
-def drawn(config: AdapterConfig, ending: str, rule_std: float | None = None) -> Array:
-    """All values of the tensors whose names end so."""
-    tensors = initialise(config, np.random.default_rng(5), rule_std=rule_std)
-    return np.concatenate([array.ravel() for name, array in tensors.items() if name.endswith(ending)])
+def drawn(config: AdapterConfig, ending: str, rule_std: float | None = None, times: int = 1) -> Array:
+    """All values of the tensors whose names end so, of `times` adapters."""
+    generator = np.random.default_rng(5)
+    adapters = [initialise(config, generator, rule_std=rule_std) for _ in range(times)]
+    return np.concatenate(
+        [array.ravel() for tensors in adapters for name, array in tensors.items() if name.endswith(ending)]
+    )
 
 
 def assert_distributed(sample: Array, cdf: Callable[[float], float]) -> None:
@@ -83,16 +86,17 @@ def test_biases_are_zero_and_scalings_one() -> None:
     ("shared", "rule_std", "std"), [(False, None, 0.01), (True, None, 1e-4), (True, 0.5, 0.5), (False, 0.5, 0.5)]
 )
 def test_rule_is_normal(shared: bool, rule_std: float | None, std: float) -> None:
-    config = config_of(Projection(kind=ProjectionKind.PHM, phm_dim=8, shared_phm_rule=shared), sites=10)
-    assert_distributed(drawn(config, ".phm_rule", rule_std), normal(std))
+    config = config_of(Projection(kind=ProjectionKind.PHM, phm_dim=8, shared_phm_rule=shared), sites=1)
+    assert_distributed(drawn(config, ".phm_rule", rule_std, times=100), normal(std))
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_factors_of_the_rule_give_its_deviation(shared: bool) -> None:
-    config = lphm(factorized_phm_rule=True, shared_phm_rule=shared)
-    left = drawn(config, ".phm_rule_left")
+    projection = Projection(kind=ProjectionKind.PHM, phm_dim=8, factorized_phm_rule=True, shared_phm_rule=shared)
+    config = config_of(projection, sites=1)
+    left = drawn(config, ".phm_rule_left", times=200)
     assert_distributed(left, normal(math.sqrt(1e-4 if shared else 0.01)))
-    assert_distributed(drawn(config, ".phm_rule_right"), normal(math.sqrt(1e-4 if shared else 0.01)))
+    assert_distributed(drawn(config, ".phm_rule_right", times=200), normal(math.sqrt(1e-4 if shared else 0.01)))
 
 
 @pytest.mark.parametrize(
