@@ -31,7 +31,7 @@ def drop_unused(value: ir.Value | None) -> None:
     if value is None or value.uses() or value.is_graph_output() or value.is_graph_input():
         return
     if value.is_initializer() and value.graph is not None:
-        del value.graph.initializers[value.name]
+        value.graph.initializers.pop(str(value.name))
         return
     node = value.producer()
     if node is None or node.graph is None or any(output.uses() for output in node.outputs):
