@@ -14,6 +14,7 @@ from compacter_core.pytorch.training import (
     LOG_FILE,
     AdapterRecipe,
     FullRecipe,
+    Recipe,
     Schedule,
     TrainResult,
     TrainSettings,
@@ -54,11 +55,11 @@ class Stages:
 
     def adapter(self) -> TrainResult:
         """The trained adapter with its norms and head."""
-        return self._trained(self._settings(ADAPTER))
+        return self.trained(self.settings(ADAPTER))
 
     def fine_tuned(self) -> TrainResult:
         """The backbone with every parameter trained, for comparison."""
-        return self._trained(self._settings(FULL))
+        return self.trained(self.settings(FULL))
 
     def exported(self) -> Path:
         """The backbone as an ONNX model."""
@@ -73,18 +74,20 @@ class Stages:
             graft(self.exported(), adapter, model)
         return model
 
-    def _settings(self, recipe: AdapterRecipe | FullRecipe) -> TrainSettings:
-        train_file, validation_file = self.data()
+    def settings(self, recipe: Recipe, *, schedule: Schedule = SCHEDULE, data: Path | None = None) -> TrainSettings:
+        """A run on the docstrings, or on `train.jsonl` and `validation.jsonl` of the directory `data`."""
+        train_file, validation_file = self.data() if data is None else (data / "train.jsonl", data / "validation.jsonl")
         return TrainSettings(
             backbone=str(self.backbone()),
             train=str(train_file),
             validation=str(validation_file),
             max_length=MAX_LENGTH,
             recipe=recipe,
-            schedule=SCHEDULE,
+            schedule=schedule,
         )
 
-    def _trained(self, settings: TrainSettings) -> TrainResult:
+    def trained(self, settings: TrainSettings) -> TrainResult:
+        """The result of a run, from an earlier time if it is there; one that was interrupted goes on."""
         output = self.directory / f"{settings.recipe.label}-{_key(settings)}"
         if (output / LOG_FILE).is_file():
             return load_result(output)
