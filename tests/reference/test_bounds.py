@@ -95,6 +95,29 @@ def test_gradients_stay_within(
     assert max(ratios.values()) <= 1, ratios
 
 
+@pytest.mark.parametrize(("storage", "accumulate"), TYPES[1:], ids=lambda dtype: dtype.value)
+@ORDERS
+@KINDS
+@settings(max_examples=15)
+@given(data=st.data())
+def test_underflow_is_covered(
+    storage: DType, accumulate: DType, order: Order, kind: ProjectionKind, data: st.DataObject
+) -> None:
+    """Tensors so small that their products leave the normal range, where no relative bound holds."""
+    drawn = data.draw(site_parameters(kind=kind, non_linearity=Activation.IDENTITY, max_exponent=0))
+    scale = 2.0 ** data.draw(st.integers(-12, -4) if storage is DType.F16 else st.integers(-75, -30))
+    small = replace(drawn, down=scaled(drawn.down, scale), up=scaled(drawn.up, scale), scaling=1.0)
+    site = emulation.rounded_site(small, storage)
+    x = wide(data.draw(arrays((2, hidden_size(site)), dtype=storage, max_exponent=0)))
+    implementation = EmulatedAdapter(site, Rounded(storage, accumulate), order)
+    bound = delta_bound(site, x, storage=storage, accumulate=accumulate)
+    assert worst_ratio(implementation.delta(x), delta(site, x), bound) <= 1
+    got, reference = named(implementation.vjp(x, x)), named(vjp(site, x, x))
+    bounds = named(vjp_bound(site, x, x, storage=storage, accumulate=accumulate))
+    ratios = {name: worst_ratio(got[name], reference[name], bounds[name]) for name in got}
+    assert max(ratios.values()) <= 1, ratios
+
+
 @PRECISIONS
 @settings(max_examples=25)
 @given(data=st.data())
@@ -277,6 +300,11 @@ def wide(array: Array) -> Array:
 def zeroed(bias: Array | None) -> Array | float:
     """The bias, or 0 where there is none."""
     return 0.0 if bias is None else bias
+
+
+def scaled(p: ProjectionParameters, scale: float) -> ProjectionParameters:
+    """The projection with all tensors times a number."""
+    return with_tensors(p, {name: scale * tensor for name, tensor in tensors_of(p).items()})
 
 
 def positive(p: ProjectionParameters) -> ProjectionParameters:
