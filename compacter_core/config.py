@@ -202,12 +202,15 @@ class Head:
         layers: module names of the head's linears, first to last.
         shapes: shape of each head tensor by name, for example {"classifier.weight": (77, 384)} (out x in, as stored).
         labels: class names by index; empty for regression.
+        pooler: name of a linear of the backbone between its layers and the head, if there is one that did not train;
+            its sketch tells whether the backbone still has it.
     """
 
     task: str
     layers: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     labels: tuple[str, ...] = ()
+    pooler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +237,7 @@ class AdapterConfig:
         extensions: keys of other tools; an object without `"must_understand": false` is refused.
 
     Raises:
-        CompacterError: E204, E207, E208, E211, E401, E402.
+        CompacterError: E203, E207, E208, E211, E401.
     """
 
     method: str

@@ -11,7 +11,7 @@ class ErrorCode(StrEnum):
     """Stable codes, the member name is the code and the value says what it means.
 
     E0xx arguments and environment, E1xx container, E2xx configuration, E3xx tensors, E4xx backbone, E6xx ONNX,
-    E7xx runtime, E8xx training data. E5xx is reserved for importers.
+    E7xx runtime, E8xx data and training. E5xx is reserved for importers.
     """
 
     E001 = "argument out of range"
@@ -74,7 +74,7 @@ class ErrorCode(StrEnum):
     E703 = "input does not fit the model"
     E704 = "model cannot be loaded"
 
-    E801 = "training data cannot be used"
+    E801 = "data cannot be used"
     E802 = "label unknown to the model"
     E803 = "no binding for this kind of backbone"
     E804 = "model already has, or does not have, an adapter"

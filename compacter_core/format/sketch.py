@@ -22,7 +22,17 @@ from compacter_core.errors import CompacterError, ErrorCode
 
 SKETCH_SIZE: Final = 256
 THRESHOLD: Final = 0.95
-"""A weight with at least this correlation is the sketched one: int4 keeps 0.99, a wrong weight stays below 0.2."""
+"""A weight with at least this correlation is, or comes from, the sketched one: int4 keeps 0.99, another weight stays
+below 0.2."""
+
+ROUNDING: Final = 2.0**-8
+"""How far an entry of a float weight may be from its sketch, relatively: one rounding to the coarsest type, bfloat16."""
+
+POOLER: Final = "pooler"
+"""Stands for a site id in the names of the sketches of the head's pooler."""
+
+_SUBNORMAL: Final = 2.0**-24
+"""The same absolutely, for entries that are subnormal in float16."""
 
 _MASK = 2**64 - 1
 
@@ -30,12 +40,12 @@ Sketch = NDArray[np.float32]
 
 
 def weight_name(site_id: str) -> str:
-    """Tensor name of a site's weight sketch."""
+    """Tensor name of the weight sketch of a site, or of `POOLER`."""
     return f"sketch.{site_id}.weight"
 
 
 def bias_name(site_id: str) -> str:
-    """Tensor name of a site's bias sketch."""
+    """Tensor name of the bias sketch of a site, or of `POOLER`."""
     return f"sketch.{site_id}.bias"
 
 
@@ -78,6 +88,17 @@ def correlation(sketch: NDArray[Any], array: NDArray[Any]) -> float:
     entry by entry: then it is 1 (biases are often all zero).
     """
     return similarity(sketch, _sample(array, rank=array.ndim))
+
+
+def is_sketched(sketch: NDArray[Any], array: NDArray[Any]) -> bool:
+    """Whether a float weight [in, out] or bias [out] is the sketched one: every entry is, up to a rounding.
+
+    A weight that was trained further still correlates with its sketch, but does not pass.
+    """
+    sampled = _sample(array, rank=array.ndim)
+    if sampled.shape != sketch.shape:
+        return False
+    return bool(np.all(np.abs(sampled - sketch) <= ROUNDING * np.abs(sketch) + _SUBNORMAL))
 
 
 def similarity(one: NDArray[Any], other: NDArray[Any]) -> float:

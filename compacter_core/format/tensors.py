@@ -12,7 +12,7 @@ from compacter_core.adapter import Array, DType
 from compacter_core.config import AdapterConfig
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.container import TensorInfo
-from compacter_core.format.sketch import SKETCH_SIZE, bias_name, weight_name
+from compacter_core.format.sketch import POOLER, SKETCH_SIZE, bias_name, weight_name
 from compacter_core.layout import RULE, RULE_LEFT, RULE_RIGHT, Part, Shape, adapter_layout, head_layout, override_names
 from compacter_core.vocabulary import OverrideKind
 
@@ -130,11 +130,14 @@ def _check_override_shapes(config: AdapterConfig, infos: Mapping[str, TensorInfo
 
 
 def _check_sketches(config: AdapterConfig, infos: Mapping[str, TensorInfo]) -> None:
-    """Either no site has a weight sketch, or all have one; biases follow the backbone's linears."""
+    """Either no linear has a weight sketch, or all have one; biases follow the backbone's linears."""
     if not infos:
         return
-    weights = [weight_name(site.id) for site in config.sites]
-    biases = [bias_name(site.id) for site in config.sites]
+    linears = [site.id for site in config.sites]
+    if config.head is not None and config.head.pooler is not None:
+        linears.append(POOLER)
+    weights = [weight_name(linear) for linear in linears]
+    biases = [bias_name(linear) for linear in linears]
     _check_names({name: info for name, info in infos.items() if name not in biases}, weights)
     for name, info in infos.items():
         if info.dtype is not DType.F32:

@@ -81,7 +81,7 @@ class AttachedAdapter(AdapterModule):
         """
         parameters = {**self.tensor_parameters(), **self.replaced_parameters()}
         dtype = file_type(parameters.values())
-        head = None if self.config.head is None else self.backbone.head()
+        head = None if self.config.head is None else self.backbone.head(with_pooler=self.config.head.pooler is None)
         return Adapter(
             config=replace(self.config, head=head),
             tensors={name: to_array(parameter, dtype) for name, parameter in parameters.items()},
@@ -127,11 +127,10 @@ class AttachedAdapter(AdapterModule):
 
     def _sketches(self) -> dict[str, np.ndarray]:
         sketches: dict[str, np.ndarray] = {}
-        for site in self.config.sites:
-            linear = self.backbone.site(site.id).linear
-            sketches[weight_name(site.id)] = sketch_weight(view_array(linear.get_parameter("weight")).T)
+        for name, linear in self.backbone.sketched_linears(self.config).items():
+            sketches[weight_name(name)] = sketch_weight(view_array(linear.get_parameter("weight")).T)
             if isinstance(linear.bias, nn.Parameter):
-                sketches[bias_name(site.id)] = sketch_bias(view_array(linear.bias))
+                sketches[bias_name(name)] = sketch_bias(view_array(linear.bias))
         return sketches
 
 
@@ -142,6 +141,7 @@ def attach(
     generator: torch.Generator | int = 0,
     train_norms: bool = True,
     train_head: bool = True,
+    train_pooler: bool = False,
 ) -> AttachedAdapter:
     """Puts a freshly initialised adapter into a transformers model and freezes the backbone.
 
@@ -151,6 +151,8 @@ def attach(
         generator: source of the initial values: a seed, or a generator to draw the seed from.
         train_norms: train all norms of the backbone and save them with the adapter.
         train_head: train the task head and save it with the adapter. A base model has none.
+        train_pooler: train and save the pooler with the head too: for a checkpoint that has no pooler of its own, whose
+            random one would be another at each load.
 
     Returns:
         The adapter, which is also `model.compacter`.
@@ -166,7 +168,7 @@ def attach(
         config,
         backbone=config.backbone or bound.description,
         overrides=tuple(Override(name=name, kind=OverrideKind.NORM) for name in overrides),
-        head=bound.head() if train_head else None,
+        head=bound.head(with_pooler=train_pooler) if train_head else None,
     )
     for site in config.sites:
         bound.site(site.id)

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from torch import nn
 
-from compacter_core.config import Backbone, Head, SiteModules
+from compacter_core.config import AdapterConfig, Backbone, Head, SiteModules
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import POOLER
 from compacter_core.vocabulary import NormStyle, Stack, Sublayer
 
 _FOLDER: Final = files("compacter_core") / "bindings"
@@ -33,10 +34,14 @@ class SublayerBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadBinding:
-    """The head of one model class: its task, and its linears first to last, relative to the model."""
+    """The head of one model class: its task, its linears first to last, and the linear of the backbone before them.
+
+    Names are relative to the model.
+    """
 
     task: str
     layers: tuple[str, ...]
+    pooler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,13 @@ class BoundBackbone:
             norm=self._module(f"{prefix}.{names.norm}"),
         )
 
+    def sketched_linears(self, config: AdapterConfig) -> dict[str, nn.Module]:
+        """The linears that an adapter recognises its backbone by: those of its sites, and the head's pooler."""
+        linears = {site.id: self.site(site.id).linear for site in config.sites}
+        if config.head is not None and config.head.pooler is not None:
+            linears[POOLER] = self.model.get_submodule(config.head.pooler)
+        return linears
+
     def before_layers(self) -> nn.Module:
         """The last module before the first layer."""
         return self._module(self.binding.norms_before[-1])
@@ -127,8 +139,11 @@ class BoundBackbone:
             for leaf, parameter in self._module(name).named_parameters(recurse=False)
         }
 
-    def head(self) -> Head | None:
+    def head(self, *, with_pooler: bool = False) -> Head | None:
         """The head that the model has now, or None for a base model.
+
+        Args:
+            with_pooler: make the pooler, where there is one, the head's first layer.
 
         Raises:
             CompacterError: E803 for a class whose head the binding does not know.
@@ -144,8 +159,15 @@ class BoundBackbone:
                 expected=", ".join(self.binding.heads),
                 remedy="Attach with train_head=False to train the adapter alone.",
             )
-        shapes = {name: tuple(parameter.shape) for name, parameter in self._head_tensors(known.layers).items()}
-        return Head(task=known.task, layers=known.layers, shapes=shapes, labels=_labels(self.model, known.task))
+        takes_pooler = with_pooler and known.pooler is not None
+        layers = (str(known.pooler), *known.layers) if takes_pooler else known.layers
+        return Head(
+            task=known.task,
+            layers=layers,
+            shapes={name: tuple(parameter.shape) for name, parameter in self._head_tensors(layers).items()},
+            labels=_labels(self.model, known.task),
+            pooler=None if takes_pooler else known.pooler,
+        )
 
     def head_parameters(self, head: Head | None) -> dict[str, nn.Parameter]:
         """The tensors of a head by their name in the model."""
@@ -197,7 +219,8 @@ def load_binding(model_type: str) -> Binding:
         sublayers={Sublayer(name): SublayerBinding(**modules) for name, modules in data["sublayers"].items()},
         norms_before=tuple(data["norms_before"]),
         heads={
-            name: HeadBinding(task=head["task"], layers=tuple(head["layers"])) for name, head in data["heads"].items()
+            name: HeadBinding(task=head["task"], layers=tuple(head["layers"]), pooler=head.get("pooler"))
+            for name, head in data["heads"].items()
         },
     )
 

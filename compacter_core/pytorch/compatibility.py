@@ -1,9 +1,11 @@
 """Does an adapter fit a backbone? Structure, weights and overrides are checked before anything is changed."""
 
+from torch import nn
+
 from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig, Backbone, Head
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import THRESHOLD, correlation, weight_name
+from compacter_core.format.sketch import bias_name, correlation, is_sketched, weight_name
 from compacter_core.pytorch.bindings import BoundBackbone
 from compacter_core.pytorch.convert import view_array
 from compacter_core.vocabulary import OverrideKind
@@ -40,24 +42,21 @@ def check_weights(adapter: Adapter, bound: BoundBackbone) -> None:
     Raises:
         CompacterError: E403.
     """
-    for site in adapter.config.sites:
-        sketch = adapter.sketches.get(weight_name(site.id))
-        if sketch is None:
-            continue
-        r = correlation(sketch, view_array(bound.site(site.id).linear.get_parameter("weight")).T)
-        if r < THRESHOLD:
+    for name, linear in bound.sketched_linears(adapter.config).items():
+        arrays = {weight_name(name): view_array(linear.get_parameter("weight")).T}
+        if isinstance(linear.bias, nn.Parameter):
+            arrays[bias_name(name)] = view_array(linear.bias)
+        for sketch_name, array in arrays.items():
+            sketch = adapter.sketches.get(sketch_name)
+            if sketch is None or is_sketched(sketch, array):
+                continue
+            origin = adapter.config.backbone.id if adapter.config.backbone else None
             raise CompacterError(
                 ErrorCode.E403,
-                f"the weight of {bound.description.modules[site.id].linear} is not the one that the adapter was "
-                "trained on",
-                value=f"correlation {r:.3f}",
-                expected=f"at least {THRESHOLD}",
-                remedy="Load the checkpoint the adapter was trained on"
-                + (
-                    f" ({adapter.config.backbone.id})."
-                    if adapter.config.backbone and adapter.config.backbone.id
-                    else "."
-                ),
+                f"the backbone is not the one that the adapter was trained on: {sketch_name} does not match",
+                value=f"correlation {correlation(sketch, array):.3f}",
+                expected="the sketched values",
+                remedy=f"Load the checkpoint the adapter was trained on{f' ({origin})' if origin else ''}.",
             )
 
 
@@ -97,7 +96,7 @@ def check_head(wanted: Head | None, bound: BoundBackbone) -> None:
     """
     if wanted is None:
         return
-    found = bound.head()
+    found = bound.head(with_pooler=wanted.pooler is None)
     if found is None or found.layers != wanted.layers or dict(found.shapes) != dict(wanted.shapes):
         raise CompacterError(
             ErrorCode.E404,

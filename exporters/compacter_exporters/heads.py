@@ -13,6 +13,7 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import Head
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import POOLER, bias_name, correlation, is_sketched, weight_name
 from compacter_core.layout import Part
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.graph import is_op
@@ -62,14 +63,40 @@ def head_layers(graph: ir.Graph, head: Head) -> list[HeadLayer]:
     return layers[::-1]
 
 
+def check_pooler(graph: ir.Graph, adapter: Adapter) -> None:
+    """Check that the backbone's linear before the head is the sketched one.
+
+    Exporters give a pooler that a checkpoint lacks random values, and nothing else would tell.
+
+    Raises:
+        CompacterError: E604, as `head_layers`; E403 for another pooler.
+    """
+    head = adapter.config.head
+    expected = adapter.sketches.get(weight_name(POOLER))
+    if head is None or head.pooler is None or expected is None:
+        return
+    linear = _walk_back(head.pooler, head_layers(graph, head)[0].linear.input).linear
+    bias = adapter.sketches.get(bias_name(POOLER))
+    agrees = bias is None or (linear.bias is not None and is_sketched(bias, linear.bias))
+    if not (agrees and is_sketched(expected, linear.weight)):
+        raise CompacterError(
+            ErrorCode.E403,
+            f"{head.pooler} of the backbone is not the one the adapter was trained with",
+            value=f"correlation {correlation(expected, linear.weight):.3f}",
+            expected="the sketched values",
+            remedy="If the checkpoint has no pooler, train again with the pooler as part of the head.",
+        )
+
+
 def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]:
     """Replace the head's weights and biases; returns the SHA-256 of each new initialiser by its name.
 
     Raises:
-        CompacterError: E604, as `head_layers`.
+        CompacterError: E403, E604, as `check_pooler`.
     """
     if adapter.config.head is None:
         return {}
+    check_pooler(graph, adapter)
     tensors = adapter.part(Part.HEAD)
     digests: dict[str, str] = {}
     for layer in head_layers(graph, adapter.config.head):

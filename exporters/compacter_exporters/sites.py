@@ -16,7 +16,7 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import THRESHOLD, bias_name, similarity, sketch_bias, sketch_weight, weight_name
+from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, sketch_weight, weight_name
 from compacter_exporters.linears import Linear
 
 _NEAR: Final = THRESHOLD - 2.0**-20
@@ -44,8 +44,8 @@ def find_sites(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSit
     """Each site's linear layer, by the adapter's sketches.
 
     Raises:
-        CompacterError: E401 if the backbone has another hidden size; E604 for a site that is not in the graph, is in it
-            more than once, or whose name in the graph is that of another site.
+        CompacterError: E401 if the backbone has another hidden size; E403 if a weight was trained further; E604 for a
+            site that is not in the graph, is in it more than once, or whose name in the graph is that of another site.
     """
     config = adapter.config
     candidates = [layer for layer in layers if layer.weight.shape[1] == config.hidden_size]
@@ -152,6 +152,14 @@ def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
             expected="one linear layer per site",
             remedy=_REFUSED,
         )
+    if not is_sketched(expected, matches[0].linear.weight):
+        raise CompacterError(
+            ErrorCode.E403,
+            f"the weight of site {site.id} comes from the sketched one but has changed since",
+            value=f"correlation {matches[0].correlation:.6f}",
+            expected="equal values, up to a rounding to 16 bits",
+            remedy=_REFUSED,
+        )
     return matches[0]
 
 
@@ -159,28 +167,19 @@ def check_biases(found: Mapping[str, FoundSite], adapter: Adapter) -> None:
     """Check that the sites' biases in a backbone graph are the sketched ones.
 
     Raises:
-        CompacterError: E604 if one is not.
+        CompacterError: E403 if one is not.
     """
     for one in found.values():
         sketch = adapter.sketches.get(bias_name(one.site.id))
         # Some exporters drop a bias that is all zero.
         bias = np.zeros(one.linear.weight.shape[1]) if one.linear.bias is None else one.linear.bias
-        if sketch is not None and not bias_agrees(sketch, bias, one.linear.dtype):
+        if sketch is not None and not is_sketched(sketch, bias):
             raise CompacterError(
-                ErrorCode.E604,
+                ErrorCode.E403,
                 f"site {one.site.id} has the sketched weight but another bias: the backbone's weights have changed",
                 value=one.linear.node.name,
                 remedy=_REFUSED,
             )
-
-
-def bias_agrees(sketch: Array, bias: Array, dtype: ir.DataType) -> bool:
-    """Whether a bias is the sketched one: equal up to one rounding to `dtype`, or of the same course."""
-    got = sketch_bias(bias)
-    if got.shape != sketch.shape:
-        return False
-    rounded = sketch.astype(dtype.numpy()).astype(np.float32)
-    return bool(np.array_equal(got, rounded)) or similarity(sketch, got) >= THRESHOLD
 
 
 def _check_distinct(found: dict[str, FoundSite]) -> None:

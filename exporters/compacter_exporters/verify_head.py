@@ -10,7 +10,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError
 from compacter_core.layout import Part
 from compacter_exporters.checks import Check, Numbers, check_linear, failed
-from compacter_exporters.heads import HeadLayer, head_layers
+from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,7 @@ class HeadVerifier:
         if adapter.config.head is None:
             return cls(adapter, ())
         try:
+            check_pooler(graph, adapter)
             return cls(adapter, tuple(head_layers(graph, adapter.config.head)))
         except CompacterError as error:
             return cls(adapter, (), str(error))

@@ -1,5 +1,6 @@
 """Grafts into exports of transformers models: the same outputs as PyTorch, and every check of `verify` passes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from compacter_core.adapter import Adapter
 from compacter_core.config import ATTACH_PRESETS
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import adapter_bytes, save_adapter
 from compacter_core.methods import Method, create_config
 from compacter_core.pytorch import attach, describe_backbone
@@ -25,14 +27,14 @@ EXPORTERS = ("torchscript14", "torchscript17")
 
 
 def trained(
-    model_type: str, *, method: Method = Method.COMPACTER, preset: str = "houlsby"
+    model_type: str, *, method: Method = Method.COMPACTER, preset: str = "houlsby", train_pooler: bool = False
 ) -> tuple[Adapter, torch.Tensor]:
     """An adapter with random values, norms and head included, and PyTorch's logits with it."""
     model = tiny_model(model_type)
     config = create_config(
         describe_backbone(model), method=method, reduction_factor=4, phm_dim=2, attach=ATTACH_PRESETS[preset]
     )
-    attached = attach(model, config)
+    attached = attach(model, config, train_pooler=train_pooler)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in attached.trainable_parameters():
@@ -68,6 +70,18 @@ def test_placements_against_pytorch(
 @pytest.mark.parametrize("method", [Method.ADAPTER, Method.LOW_RANK, Method.PHM_ADAPTER, Method.COMPACTER_PLUS_PLUS])
 def test_methods_against_pytorch(exported: Exported, tmp_path: Path, method: Method, form: Form) -> None:
     check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", method=method), form)
+
+
+def test_a_trained_pooler_is_replaced(exported: Exported, tmp_path: Path) -> None:
+    check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", train_pooler=True))
+
+
+def test_another_pooler_is_refused(exported: Exported, tmp_path: Path) -> None:
+    adapter, _ = trained("bert")
+    sketches = {name: array + 1 if "pooler.weight" in name else array for name, array in adapter.sketches.items()}
+    with pytest.raises(CompacterError, match=r"bert\.pooler\.dense") as caught:
+        graft(exported("bert", "torchscript17"), replace(adapter, sketches=sketches), tmp_path / "merged.onnx")
+    assert caught.value.code is ErrorCode.E403
 
 
 def test_dynamo_export_against_pytorch(exported: Exported, tmp_path: Path) -> None:

@@ -90,7 +90,17 @@ def test_stale_bias_is_refused(tmp_path: Path) -> None:
     damage(path, lambda graph: set_values(graph.initializers["layer.1.bias"], np.arange(8.0)))
     with pytest.raises(CompacterError, match="another bias") as caught:
         graft(path, adapter, tmp_path / "merged.onnx")
-    assert caught.value.code is ErrorCode.E604
+    assert caught.value.code is ErrorCode.E403
+
+
+def test_backbone_trained_further_is_refused(tmp_path: Path) -> None:
+    stack = make_stack()
+    path = backbone_file(tmp_path)
+    tuned = stack.weights[1] * (1 + 0.02 * np.random.default_rng(0).standard_normal(stack.weights[1].shape))
+    damage(path, lambda graph: set_values(graph.initializers["layer.1.weight"], tuned))
+    with pytest.raises(CompacterError, match="has changed since") as caught:
+        graft(path, make(stack), tmp_path / "merged.onnx")
+    assert caught.value.code is ErrorCode.E403
 
 
 def test_verifying_against_a_stale_backbone_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """A run from files to an adapter: it learns, keeps the best epoch, and can be interrupted and resumed."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compacter_core.errors import CompacterError, ErrorCode
@@ -181,3 +183,20 @@ def test_a_missing_backbone_is_one_clear_error(data: tuple[str, str], tmp_path: 
     with pytest.raises(CompacterError) as caught:
         train(make_settings(tmp_path / "nothing", data), tmp_path / "out")
     assert caught.value.code is ErrorCode.E005
+
+
+def test_a_checkpoint_without_a_pooler_gets_one_with_the_head(
+    backbone: Path, data: tuple[str, str], tmp_path: Path
+) -> None:
+    """Its random pooler would be another at each load, so it has to be in the adapter file."""
+    weights = load_file(backbone / "model.safetensors")
+    bare = tmp_path / "bare"
+    shutil.copytree(backbone, bare)
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, bare / "model.safetensors", metadata={"format": "pt"})
+    result = train(make_settings(bare, data, epochs=1), tmp_path / "out")
+    head = load_adapter(result.output).config.head
+    assert head is not None
+    assert head.layers == ("bert.pooler.dense", "classifier")
+    assert accuracy(bare, result.output, data[1]) == result.best.accuracy

@@ -17,10 +17,17 @@ DEFAULT_MAX_LENGTH: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model with a fresh head for the labels, and its tokenizer; both are transformers' own objects."""
+    """A model with a fresh head for the labels, and its tokenizer; both are transformers' own objects.
+
+    Args:
+        model: in float32.
+        tokenizer: of the model.
+        fresh_pooler: whether the checkpoint lacks the pooler, so that it is random too and belongs to the head.
+    """
 
     model: Any
     tokenizer: Any
+    fresh_pooler: bool
 
     def length_limit(self, wanted: int | None) -> int:
         """How many tokens a row may have.
@@ -52,13 +59,14 @@ def load_backbone(source: str, labels: Labels, *, revision: str | None, seed: in
         with quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
                 source,
                 num_labels=len(labels.names),
                 id2label=names,
                 label2id={name: index for index, name in names.items()},
                 ignore_mismatched_sizes=True,
                 dtype=torch.float32,
+                output_loading_info=True,
                 **options,
             )
     except (OSError, ValueError) as error:
@@ -68,7 +76,7 @@ def load_backbone(source: str, labels: Labels, *, revision: str | None, seed: in
             value=source,
             expected="a directory with config.json, weights and tokenizer, or a hub name",
         ) from error
-    return Start(model, tokenizer)
+    return Start(model, tokenizer, fresh_pooler=any(".pooler." in name for name in loading["missing_keys"]))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from transformers import EarlyStoppingCallback
 
@@ -51,7 +51,7 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
         "train": encode(train_rows, labels, start.tokenizer, length),
         "validation": encode(validation_rows, labels, start.tokenizer, length),
     }
-    counts = _prepare(start.model, settings)
+    counts = _prepare(start, settings)
     history, seconds = _fit(start, data, settings, output)
     _save(start, settings, output)
     result = TrainResult(
@@ -82,8 +82,9 @@ def _check_output(output: Path, *, resume: bool) -> None:
         )
 
 
-def _prepare(model: Any, settings: TrainSettings) -> ParameterCounts:
+def _prepare(start: Start, settings: TrainSettings) -> ParameterCounts:
     """Attaches the adapter of the recipe; full fine-tuning leaves the model as it is."""
+    model = start.model
     recipe = settings.recipe
     if not isinstance(recipe, AdapterRecipe):
         head = sum(
@@ -100,7 +101,13 @@ def _prepare(model: Any, settings: TrainSettings) -> ParameterCounts:
         phm_rank=recipe.phm_rank,
         non_linearity=recipe.non_linearity,
     )
-    attach(model, config, generator=settings.schedule.seed, train_norms=recipe.train_norms)
+    attach(
+        model,
+        config,
+        generator=settings.schedule.seed,
+        train_norms=recipe.train_norms,
+        train_pooler=start.fresh_pooler,
+    )
     return count_parameters(model)
 
 
