@@ -26,7 +26,7 @@ THRESHOLD: Final = 0.95
 below 0.2."""
 
 ROUNDING: Final = 2.0**-8
-"""How far an entry of a float weight may be from its sketch, relatively: one rounding to the coarsest type, bfloat16."""
+"""How far an entry of a float weight may be from its sketch, relatively: one rounding to bfloat16."""
 
 POOLER: Final = "pooler"
 """Stands for a site id in the names of the sketches of the head's pooler."""

@@ -1,17 +1,17 @@
 """Initial values of an adapter's tensors.
 
-    tensor                     distribution                                        source
-    A, shared                  normal, std 1e-4                                    the authors' configurations
-    A, one per projection      normal, std 0.01                                    the authors' code
-    A in factors               both normal, std sqrt(std of A)                     chosen here: A_i has A's std
-    W_left, W_right of lphm    for each i uniform within gain sqrt(6 / (in + out))  Xavier, gain sqrt 2, the authors'
-    code W of phm                   likewise                                            likewise
-    W of dense                 normal, std 0.01                                    Houlsby et al., 2019, section 2.1
-    W_left, W_right, low_rank  both normal, their product's entries of std 0.01    chosen here: as dense
-    b                          0
-    scaling                    1
+    tensor                        distribution                                  source
+    A, shared                     normal, std 1e-4                              the authors' configurations
+    A, one per projection         normal, std 0.01                              the authors' code
+    A in factors                  both normal, std sqrt(std of A)               chosen here: A_i has A's std
+    W_left, W_right of lphm       for each i uniform within g sqrt(6 / (u + v)) Xavier, g = sqrt 2, the authors' code
+    W of phm                      likewise                                      likewise
+    W of dense                    normal, std 0.01                              Houlsby et al., 2019, section 2.1
+    W_left, W_right of low_rank   both normal, entries of product of std 0.01   chosen here: as dense
+    b                             0
+    scaling                       1
 
-Here in and out are the sizes of the matrix drawn (of one W_left_i, say), not of the projection.
+Here [u, v] is the shape of the matrix drawn (of one W_left_i, say), not of the projection.
 Every adapter so starts near the identity: delta is small against its skip.
 """
 
