@@ -77,7 +77,7 @@ def check_pooler(graph: ir.Graph, adapter: Adapter) -> None:
         return
     linear = _walk_back(head.pooler, head_layers(graph, head)[0].linear.input).linear
     bias = adapter.sketches.get(bias_name(POOLER))
-    agrees = bias is None or (linear.bias is not None and is_sketched(bias, linear.bias))
+    agrees = bias is None or is_sketched(bias, linear.bias_or_zero)
     if not (agrees and is_sketched(expected, linear.weight)):
         raise CompacterError(
             ErrorCode.E403,

@@ -50,6 +50,11 @@ class Linear:
         return self.product if self.bias_add is None else self.bias_add.outputs[0]
 
     @property
+    def bias_or_zero(self) -> Array:
+        """The bias [out]; zeros where the graph has none, since some exporters drop a bias that is all zero."""
+        return np.zeros(self.weight.shape[1], self.weight.dtype) if self.bias is None else self.bias
+
+    @property
     def is_gemm(self) -> bool:
         """Whether the bias is an input of the node itself."""
         return self.node.op_type == "Gemm"

@@ -171,9 +171,7 @@ def check_biases(found: Mapping[str, FoundSite], adapter: Adapter) -> None:
     """
     for one in found.values():
         sketch = adapter.sketches.get(bias_name(one.site.id))
-        # Some exporters drop a bias that is all zero.
-        bias = np.zeros(one.linear.weight.shape[1]) if one.linear.bias is None else one.linear.bias
-        if sketch is not None and not is_sketched(sketch, bias):
+        if sketch is not None and not is_sketched(sketch, one.linear.bias_or_zero):
             raise CompacterError(
                 ErrorCode.E403,
                 f"site {one.site.id} has the sketched weight but another bias: the backbone's weights have changed",

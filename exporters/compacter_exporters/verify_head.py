@@ -55,9 +55,8 @@ class HeadVerifier:
         weight = tensors[f"{layer.name}.weight"].T.astype(dtype)
         stored = tensors.get(f"{layer.name}.bias")
         bias = np.zeros(weight.shape[1], dtype) if stored is None else stored.astype(dtype)
-        got = np.zeros(weight.shape[1], dtype) if linear.bias is None else linear.bias
         x, output = run[str(linear.input.name)], run[str(linear.output.name)]
         check = check_linear(x, weight, bias, output, Numbers.of(linear.dtype))
         if not np.array_equal(linear.weight, weight):
             return failed(check, "the weight is not the adapter's")
-        return check if np.array_equal(got, bias) else failed(check, "the bias is not the adapter's")
+        return check if np.array_equal(linear.bias_or_zero, bias) else failed(check, "the bias is not the adapter's")

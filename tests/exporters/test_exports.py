@@ -84,6 +84,18 @@ def test_another_pooler_is_refused(exported: Exported, tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.E403
 
 
+def test_a_pooler_whose_zero_bias_was_dropped_is_recognised(exported: Exported, tmp_path: Path) -> None:
+    model = ir.load(exported("bert", "torchscript17"))
+    pooler, _classifier = (node for node in model.graph if node.op_type == "Gemm")
+    pooler.resize_inputs(2)
+    ir.save(model, tmp_path / "backbone.onnx")
+    adapter, _ = trained("bert")
+    zero = {name: 0 * array if name == "sketch.pooler.bias" else array for name, array in adapter.sketches.items()}
+    graft(tmp_path / "backbone.onnx", replace(adapter, sketches=zero), tmp_path / "merged.onnx")
+    with pytest.raises(CompacterError, match=r"bert\.pooler\.dense"):
+        graft(tmp_path / "backbone.onnx", adapter, tmp_path / "other.onnx")
+
+
 def test_dynamo_export_against_pytorch(exported: Exported, tmp_path: Path) -> None:
     """One test for all, since this exporter is slow."""
     backbone = exported("bert", "dynamo")
