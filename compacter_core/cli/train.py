@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import Method
 from compacter_core.vocabulary import Activation
 
@@ -105,8 +106,10 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
         help="default gelu_new",
     )
     group.add_argument("--freeze-norms", action="store_true", help="do not train the backbone's norms")
+    group.add_argument("--train-pooler", action="store_true", help="train BERT's pooler as part of the head")
     group.add_argument("--learning-rate", type=float, metavar="LR", help="default 5e-3; 1e-4 for full")
     group.add_argument("--head-learning-rate", type=float, metavar="LR", help="default: the same")
+    group.add_argument("--pretrained-learning-rate", type=float, metavar="LR", help="of norms and pooler; the same")
 
 
 def _add_schedule(group: argparse._ArgumentGroup) -> None:
@@ -147,10 +150,13 @@ def _settings(args: argparse.Namespace) -> "TrainSettings":
 def _recipe(args: argparse.Namespace) -> "Recipe":
     from compacter_core.pytorch.training import AdapterRecipe, FullRecipe
 
-    rates = {"learning_rate": args.learning_rate, "head_learning_rate": args.head_learning_rate}
-    given = {name: rate for name, rate in rates.items() if rate is not None}
+    rates = ("learning_rate", "head_learning_rate", "pretrained_learning_rate")
+    given = {name: rate for name in rates if (rate := getattr(args, name)) is not None}
     if args.method == _FULL:
-        given.pop("head_learning_rate", None)
+        if set(given) - {"learning_rate"}:
+            raise CompacterError(
+                ErrorCode.E001, "full fine-tuning has one learning rate", value=given, expected="--learning-rate alone"
+            )
         return FullRecipe(**given)
     return AdapterRecipe(
         method=Method(args.method),
@@ -160,5 +166,6 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
         phm_rank=args.phm_rank,
         non_linearity=Activation(args.non_linearity),
         train_norms=not args.freeze_norms,
+        train_pooler=args.train_pooler,
         **given,
     )

@@ -35,15 +35,16 @@ HISTORY = History(
 
 def test_everything_that_trains_is_in_one_group_with_its_rate() -> None:
     model = tiny_model("bert")
-    attached = attach(model, create_config(describe_backbone(model), reduction_factor=4))
-    recipe = AdapterRecipe(learning_rate=0.5, head_learning_rate=0.25)
+    attached = attach(model, create_config(describe_backbone(model), reduction_factor=4), train_pooler=True)
+    recipe = AdapterRecipe(learning_rate=0.5, head_learning_rate=0.25, pretrained_learning_rate=0.75)
     groups = make_optimiser(model, recipe, Schedule(weight_decay=0.125)).param_groups
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in attached.trainable_parameters())
-    head = {id(model.classifier.weight), id(model.classifier.bias)}
+    rates = {id(parameter): 0.25 for parameter in model.classifier.parameters()}
+    rates |= {id(parameter): 0.75 for parameter in model.bert.parameters()}
     for group in groups:
         for parameter in group["params"]:
-            assert group["lr"] == (0.25 if id(parameter) in head else 0.5)
+            assert group["lr"] == rates.get(id(parameter), 0.5)
             assert group["weight_decay"] == (0.125 if parameter.ndim > 1 else 0)
 
 

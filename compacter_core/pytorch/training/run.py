@@ -106,7 +106,7 @@ def _prepare(start: Start, settings: TrainSettings) -> ParameterCounts:
         config,
         generator=settings.schedule.seed,
         train_norms=recipe.train_norms,
-        train_pooler=start.fresh_pooler,
+        train_pooler=recipe.train_pooler or start.fresh_pooler,
     )
     return count_parameters(model)
 

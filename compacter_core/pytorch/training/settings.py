@@ -33,9 +33,11 @@ class AdapterRecipe:
         phm_rank: r.
         non_linearity: the activation.
         train_norms: train the backbone's norms too.
-        learning_rate: of the adapter and the norms. Compacter needs a hundred times that of full fine-tuning: the
+        train_pooler: train the pooler, where there is one, as part of the head; always so if the checkpoint lacks it.
+        learning_rate: of the adapter. Compacter needs a hundred times that of full fine-tuning: the
             gradient of its fast weights comes through a rule that starts near zero.
         head_learning_rate: of the task head; the adapter's if None.
+        pretrained_learning_rate: of what trains from pretrained values, norms and pooler; the adapter's if None.
     """
 
     method: Method = Method.COMPACTER
@@ -45,13 +47,16 @@ class AdapterRecipe:
     phm_rank: int = 1
     non_linearity: Activation = Activation.GELU_NEW
     train_norms: bool = True
+    train_pooler: bool = False
     learning_rate: float = 5e-3
     head_learning_rate: float | None = None
+    pretrained_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
-        if self.head_learning_rate is not None:
-            _positive("head_learning_rate", self.head_learning_rate)
+        for name in ("head_learning_rate", "pretrained_learning_rate"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
 
     @property
     def label(self) -> str:
