@@ -24,11 +24,11 @@ def main() -> int:
     """Runs the quickstart; 0 if every check holds, 1 if one does not, 2 if it could not run."""
     parser = argparse.ArgumentParser(prog="python -m examples.quickstart", description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path("build/quickstart"), help="default build/quickstart")
-    parser.add_argument("--skip-full", action="store_true", help="leave out full fine-tuning, the comparison")
+    parser.add_argument("--with-full", action="store_true", help="full fine-tuning too, for comparison (as long again)")
     args = parser.parse_args()
     begin = time.perf_counter()
     try:
-        report = run(Stages(args.directory), with_full=not args.skip_full)
+        report = run(Stages(args.directory), with_full=args.with_full)
     except CompacterError as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 2
@@ -44,10 +44,12 @@ def run(stages: Stages, *, with_full: bool) -> Report:
     _train_file, validation = stages.data()
     _announce("train the adapter")
     adapter = stages.adapter()
-    _announce("full fine-tuning, for comparison")
-    full = stages.fine_tuned() if with_full else None
+    full = None
+    if with_full:
+        _announce("full fine-tuning, for comparison")
+        full = stages.fine_tuned()
     runs = {"Compacter": adapter.history} | ({} if full is None else {"full fine-tuning": full.history})
-    draw_curves(runs, stages.directory / "training_curve.png", title="Which package is this docstring from?")
+    draw_curves(runs, stages.directory / "training_curve.png", title="Which package are these docstrings from?")
     _announce("export, graft, verify")
     backbone, merged = stages.exported(), stages.merged()
     verification = verify(merged, adapter.output)

@@ -1,8 +1,9 @@
-"""A text classification data set that every machine has: which Python package does this docstring sentence come from?
+"""A text classification data set that every machine has: which Python package do these docstrings come from?
 
-The rows are the first sentences of the docstrings of installed packages, read from their source files without
-importing them. Package names are masked, so that a row cannot be solved by reading its answer off. The choice of rows
-depends only on the installed packages and on `SEED`: files and sentences are ordered by a seeded hash.
+A row is the first sentences of three docstrings that follow each other in one source file of an installed package, read
+without importing it. Package names are masked, so that a row cannot be solved by reading its answer off. No file has
+rows in both splits, no sentence is in two rows. The choice depends only on the installed packages and on `SEED`: files
+are ordered by a seeded hash.
 """
 
 import ast
@@ -28,24 +29,24 @@ PACKAGES: Final = (
     "huggingface_hub",
     "matplotlib",
     "networkx",
-    "numpy",
     "onnxscript",
     "pandas",
     "sympy",
-    "torch",
     "transformers",
 )
 MIN_CLASSES: Final = 8
-TRAIN_ROWS: Final = 300
-VALIDATION_ROWS: Final = 120
+TRAIN_ROWS: Final = 200
+VALIDATION_ROWS: Final = 80
+SENTENCES: Final = 3
 MIN_WORDS: Final = 6
 MAX_WORDS: Final = 24
 
-# More sentences are read than needed, since those that two packages share are dropped afterwards.
-_READ_AHEAD: Final = 1.15
+# More is read than needed, since sentences that two packages share and the rest of a file are dropped afterwards.
+_READ_AHEAD: Final = 1.4
 _PLACEHOLDER: Final = "library"
 _ALIASES: Final = (
-    "pytorch", "hugging face", "huggingface", "hf", "np", "pd", "plt", "mpl", "pyplot", "nx", "onnx", "otlib",
+    "torch", "pytorch", "numpy", "hugging face", "huggingface", "hf",
+    "np", "pd", "plt", "mpl", "pyplot", "nx", "onnx", "otlib",
 )  # fmt: skip
 _NAMES = re.compile(
     "(?<![a-z0-9])(" + "|".join(re.escape(name.lower()) for name in (*PACKAGES, *_ALIASES)) + ")(?![a-z0-9])",
@@ -59,7 +60,7 @@ _MIN_LETTER_SHARE: Final = 0.6
 
 @dataclass(frozen=True, slots=True, order=True)
 class Row:
-    """One sentence and the package it comes from."""
+    """Some sentences and the package they come from."""
 
     text: str
     label: str
@@ -67,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Training and validation rows; no normalised sentence is in both, or in two classes."""
+    """Training and validation rows; no normalised sentence is in two of them."""
 
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
@@ -91,31 +92,30 @@ def first_sentence(docstring: str) -> str | None:
 def build(
     packages: Sequence[str] = PACKAGES, *, train_rows: int = TRAIN_ROWS, validation_rows: int = VALIDATION_ROWS
 ) -> Splits:
-    """Read installed packages and split their sentences.
+    """Read installed packages, and make rows of their sentences.
 
     Args:
-        packages: import names; those with fewer than half the wanted sentences are left out.
-        train_rows: wanted per package.
-        validation_rows: wanted per package.
+        packages: import names; those with too few sentences are left out.
+        train_rows: per package.
+        validation_rows: per package, from files of their own.
 
     Raises:
         CompacterError: E801 if fewer than `MIN_CLASSES` packages have enough docstrings.
     """
-    wanted = train_rows + validation_rows
-    found = {package: _sentences(package, int(wanted * _READ_AHEAD)) for package in tqdm(packages, "read docstrings")}
-    owners = Counter(key for sentences in found.values() for key in sentences)
+    wanted = int((train_rows + validation_rows) * _READ_AHEAD)
+    found = {package: _files(package, wanted) for package in tqdm(packages, "read docstrings")}
+    owners = Counter(key for files in found.values() for file in files for key in file)
     train: list[Row] = []
     validation: list[Row] = []
     classes = 0
-    for package, sentences in found.items():
-        own = sorted((key for key in sentences if owners[key] == 1), key=_seeded)[:wanted]
-        if len(own) * 2 < wanted:
-            continue
-        classes += 1
-        held_out = len(own) * validation_rows // wanted
-        rows = [Row(sentences[key], package) for key in own]
-        validation += rows[:held_out]
-        train += rows[held_out:]
+    for package, files in found.items():
+        unique = [[text for key, text in file.items() if owners[key] == 1] for file in files]
+        per_file = iter([[Row(text, package) for text in _groups(file)] for file in unique])
+        held_out, kept = _take(per_file, validation_rows), _take(per_file, train_rows)
+        if len(held_out) == validation_rows and len(kept) == train_rows:
+            classes += 1
+            validation += held_out
+            train += kept
     if classes < MIN_CLASSES:
         raise CompacterError(
             ErrorCode.E801,
@@ -137,17 +137,36 @@ def write(splits: Splits, directory: Path) -> tuple[Path, Path]:
     return paths
 
 
-def _sentences(package: str, limit: int) -> dict[str, str]:
-    """Up to about `limit` different sentences of one package by their normalised form, whole files at a time."""
-    found: dict[str, str] = {}
+def _files(package: str, rows: int) -> list[dict[str, str]]:
+    """Sentences by their normalised form, file by file, until they make `rows` rows; none is in two files."""
+    files: list[dict[str, str]] = []
+    seen: set[str] = set()
     for path in _sources(package):
-        for docstring in _docstrings(path):
-            sentence = first_sentence(docstring)
-            if sentence is not None:
-                found.setdefault(normalise(sentence), sentence)
-        if len(found) >= limit:
+        sentences = filter(None, map(first_sentence, _docstrings(path)))
+        fresh = {key: text for text in sentences if (key := normalise(text)) not in seen}
+        seen |= fresh.keys()
+        files.append(fresh)
+        if sum(len(file) // SENTENCES for file in files) >= rows:
             break
-    return found
+    return files
+
+
+def _groups(sentences: Sequence[str]) -> list[str]:
+    """Texts of `SENTENCES` consecutive sentences; what is left over is dropped."""
+    closed = [text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences]
+    last = len(closed) - SENTENCES + 1
+    return [" ".join(closed[start : start + SENTENCES]) for start in range(0, last, SENTENCES)]
+
+
+def _take(per_file: Iterator[list[Row]], count: int) -> list[Row]:
+    """The first `count` rows; what is left of the last file is dropped, so that no file is on both sides."""
+    rows: list[Row] = []
+    while len(rows) < count:
+        file = next(per_file, None)
+        if file is None:
+            break
+        rows += file
+    return rows[:count]
 
 
 def _sources(package: str) -> list[Path]:

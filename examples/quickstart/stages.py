@@ -27,9 +27,11 @@ from examples.quickstart import docstrings
 from examples.quickstart.backbone import provide_backbone
 
 MAX_LENGTH: Final = 64
-ADAPTER: Final = AdapterRecipe()
+# The backbone was trained to average its tokens, not to use its pooler, so the pooler is trained with the head. Fresh
+# weights take larger steps than pretrained ones.
+ADAPTER: Final = AdapterRecipe(train_pooler=True, head_learning_rate=1e-2, pretrained_learning_rate=1e-3)
 FULL: Final = FullRecipe()
-SCHEDULE: Final = Schedule()
+SCHEDULE: Final = Schedule(epochs=6, batch_size=16)
 
 
 class Stages:

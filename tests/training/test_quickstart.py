@@ -14,25 +14,33 @@ NAMES = [f"quickstart_toy_{letter}" for letter in "abcdefgh"]
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Eight importable packages with docstrings; each shares some sentences with the others."""
+    """Eight importable packages of ten files with docstrings; each shares sentences with the others and with itself."""
     for name in NAMES:
         folder = tmp_path / name
         folder.mkdir()
-        own = [f'def f{i}():\n    """Compute own thing {name[-1]} number {i}."""\n' for i in range(30)]
-        shared = [f'def g{i}():\n    """Return the common  thing {i}!\n\n    More text.\n    """\n' for i in range(30)]
-        repeated = [f'def h{i}():\n    """compute OWN thing, {name[-1]} number {i}"""\n' for i in range(30)]
+        shared = [f'def g{i}():\n    """Return the common  thing {i}!\n\n    More text.\n    """\n' for i in range(9)]
+        for file in range(10):
+            own = [f'def f{i}():\n    """Compute own thing {name[-1]} file {file} item {i}."""\n' for i in range(9)]
+            again = [
+                f'def h{i}():\n    """compute OWN thing, {name[-1]} file {file - 1} item {i}"""\n' for i in range(9)
+            ]
+            (folder / f"code{file}.py").write_text("\n".join([*own, *shared, *again]))
         (folder / "__init__.py").write_text("raise RuntimeError('never import me')\n" if name == NAMES[0] else "")
-        (folder / "code.py").write_text("\n".join(own + shared + repeated))
         (folder / "broken.py").write_text("def (:\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     return NAMES
 
 
-def test_splits_share_no_sentence_and_no_class_shares_one_with_another(packages: list[str]) -> None:
+def sentences(rows: tuple[docstrings.Row, ...]) -> list[str]:
+    return [docstrings.normalise(part) for row in rows for part in row.text.strip(".").split(". ")]
+
+
+def test_no_sentence_is_in_two_rows_and_no_file_in_both_splits(packages: list[str]) -> None:
     splits = docstrings.build(packages, train_rows=15, validation_rows=5)
-    keys = [docstrings.normalise(row.text) for row in (*splits.train, *splits.validation)]
-    assert len(set(keys)) == len(keys)
-    assert not any("common" in key for key in keys)
+    train, validation = sentences(splits.train), sentences(splits.validation)
+    assert len({*train, *validation}) == len(train) + len(validation) == 3 * 20 * len(packages)
+    assert not any("common" in key for key in (*train, *validation))
+    assert not {key.split(" item")[0] for key in train} & {key.split(" item")[0] for key in validation}
     for rows, count in ((splits.train, 15), (splits.validation, 5)):
         assert {name: sum(row.label == name for row in rows) for name in packages} == dict.fromkeys(packages, count)
     assert not set(NAMES) & sys.modules.keys()

@@ -1,4 +1,4 @@
-"""What a training run does, as frozen data. The defaults were measured (benchmarks/quality.py)."""
+"""What a training run does, as frozen data."""
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -68,7 +68,7 @@ class AdapterRecipe:
 class FullRecipe:
     """Full fine-tuning: the baseline that adapters are measured against."""
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
