@@ -107,7 +107,7 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--freeze-norms", action="store_true", help="do not train the backbone's norms")
     group.add_argument("--train-pooler", action="store_true", help="train BERT's pooler as part of the head")
-    group.add_argument("--learning-rate", type=float, metavar="LR", help="default 5e-3; 2e-4 for full")
+    group.add_argument("--learning-rate", type=float, metavar="LR", help="default 3e-3; 2e-4 for full")
     group.add_argument("--head-learning-rate", type=float, metavar="LR", help="default: the same")
     group.add_argument("--pretrained-learning-rate", type=float, metavar="LR", help="of norms and pooler; the same")
 

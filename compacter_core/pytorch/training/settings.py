@@ -34,7 +34,7 @@ class AdapterRecipe:
         non_linearity: the activation.
         train_norms: train the backbone's norms too.
         train_pooler: train the pooler, where there is one, as part of the head; always so if the checkpoint lacks it.
-        learning_rate: of the adapter. Compacter needs a hundred times that of full fine-tuning: the
+        learning_rate: of the adapter; the paper's by default. Compacter needs many times that of full fine-tuning: the
             gradient of its fast weights comes through a rule that starts near zero.
         head_learning_rate: of the task head; the adapter's if None.
         pretrained_learning_rate: of what trains from pretrained values, norms and pooler; the adapter's if None.
@@ -48,7 +48,7 @@ class AdapterRecipe:
     non_linearity: Activation = Activation.GELU_NEW
     train_norms: bool = True
     train_pooler: bool = False
-    learning_rate: float = 5e-3
+    learning_rate: float = 3e-3
     head_learning_rate: float | None = None
     pretrained_learning_rate: float | None = None
 
