@@ -1,0 +1,120 @@
+"""`python -m examples.jax`: answers the conformance runner on standard input and output (CNF-14 to CNF-18)."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load, save
+
+from examples.jax.adapter import delta, gradients, sublayer
+from examples.jax.backbone import match
+from examples.jax.config import read_config
+from examples.jax.names import count_parameters
+from examples.jax.reader import AdapterFile, read_adapter
+from examples.jax.rejection import Rejection
+
+Answer = dict[str, Any]
+Message = Mapping[str, Any]
+
+TYPES = ["F32", "F64"]
+CAPABILITIES: Answer = {
+    "implementation": {"name": "jax", "version": jax.__version__},
+    "claims": {"R": [], "F": TYPES, "G": TYPES, "P": TYPES},
+    "accumulate": {name: name for name in TYPES},
+}
+
+
+class Server:
+    """Answers requests whose files are in `scratch`."""
+
+    def __init__(self) -> None:
+        self._scratch = Path()
+        self._operations: Mapping[str, Callable[[Message, Path], Answer]] = {
+            "read": self._read,
+            "count": self._count,
+            "match": self._match,
+            "forward": self._forward,
+            "gradient": self._gradient,
+            "sublayer": self._sublayer,
+        }
+
+    def answer(self, message: Message) -> Answer:
+        """The answer to one message, without its number."""
+        if message["cmd"] == "start":
+            self._scratch = Path(message["scratch"])
+            return {"ok": CAPABILITIES}
+        if message["cmd"] == "stop":
+            return {"ok": {}}
+        operation = self._operations.get(message["op"])
+        if operation is None:
+            return {"skipped": {"reason": f"{message['op']} is not offered"}}
+        try:
+            return {"ok": operation(message["args"], self._scratch / message["out"])}
+        except Rejection as rejection:
+            return {"rejected": {"code": rejection.code}}
+
+    def _bytes(self, name: str) -> bytes:
+        return (self._scratch / name).read_bytes()
+
+    def _adapter(self, args: Message) -> tuple[AdapterFile, dict[str, jax.Array]]:
+        adapter = read_adapter(self._bytes(args["adapter"]))
+        return adapter, {name: jnp.asarray(array) for name, array in adapter.tensors.items()}
+
+    def _inputs(self, args: Message) -> dict[str, jax.Array]:
+        return {name: jnp.asarray(array) for name, array in load(self._bytes(args["inputs"])).items()}
+
+    def _read(self, args: Message, _: Path) -> Answer:
+        return read_adapter(self._bytes(args["adapter"])).summary()
+
+    def _count(self, args: Message, _: Path) -> Answer:
+        return {"parameters": count_parameters(read_config(args["config"]))}
+
+    def _match(self, args: Message, _: Path) -> Answer:
+        match(read_adapter(self._bytes(args["adapter"])), args["backbone"], load(self._bytes(args["weights"])))
+        return {}
+
+    def _forward(self, args: Message, out: Path) -> Answer:
+        adapter, tensors = self._adapter(args)
+        inputs = self._inputs(args)
+        added = delta(adapter.config, tensors, adapter.config.site(args["site"]), inputs["x"])
+        results = {"delta": added, "y": inputs["skip"] + added} if "y" in args["outputs"] else {"delta": added}
+        return _save({name: results[name] for name in args["outputs"]}, out)
+
+    def _gradient(self, args: Message, out: Path) -> Answer:
+        adapter, tensors = self._adapter(args)
+        sites = [adapter.config.site(site) for site in args["sites"]]
+        return _save(gradients(adapter.config, tensors, sites, self._inputs(args)), out)
+
+    def _sublayer(self, args: Message, out: Path) -> Answer:
+        adapter, tensors = self._adapter(args)
+        site = adapter.config.site(args["site"])
+        return _save({"result": sublayer(adapter.config, tensors, site, self._inputs(args))}, out)
+
+
+def _save(tensors: Mapping[str, jax.Array], out: Path) -> Answer:
+    out.write_bytes(save({name: np.asarray(tensor) for name, tensor in tensors.items()}))
+    return {}
+
+
+def main() -> None:
+    """Answers until the runner says stop or closes the pipe."""
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # jax leaves it untyped
+    server = Server()
+    for line in sys.stdin:
+        message = json.loads(line)
+        try:
+            answer = server.answer(message)
+        except Exception as error:
+            answer = {"error": {"message": f"{type(error).__name__}: {error}"}}
+        print(json.dumps({"seq": message["seq"], **answer}), flush=True)
+        if message["cmd"] == "stop":
+            break
+
+
+if __name__ == "__main__":
+    main()
