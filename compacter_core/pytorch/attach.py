@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from compacter_core.adapter import Adapter
+from compacter_core.compatibility import check_structure
 from compacter_core.config import AdapterConfig, Override
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, weight_name
@@ -162,7 +163,7 @@ def attach(
             `config.backbone` describes another model, E211 for a site that the model lacks.
     """
     bound = _bind_without_adapter(model)
-    compatibility.check_structure(config.backbone, bound.description)
+    check_structure(config.backbone, bound.description)
     overrides = bound.norm_parameters() if train_norms else {}
     config = replace(
         config,
@@ -208,7 +209,7 @@ def check_fit(adapter: Adapter, bound: BoundBackbone) -> None:
     Raises:
         CompacterError: E211, E401 to E405.
     """
-    compatibility.check_structure(adapter.config.backbone, bound.description)
+    check_structure(adapter.config.backbone, bound.description)
     compatibility.check_weights(adapter, bound)
     compatibility.check_overrides(adapter, bound)
     compatibility.check_head(adapter.config.head, bound)

@@ -1,37 +1,16 @@
-"""Does an adapter fit a backbone? Structure, weights and overrides are checked before anything is changed."""
+"""Does an adapter fit a PyTorch backbone? Everything is checked before anything is changed."""
+
+from collections.abc import Iterator
 
 from torch import nn
 
-from compacter_core.adapter import Adapter
-from compacter_core.config import AdapterConfig, Backbone, Head
+from compacter_core import compatibility
+from compacter_core.adapter import Adapter, Array
+from compacter_core.config import AdapterConfig, Head
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import bias_name, correlation, is_sketched, weight_name
+from compacter_core.format.sketch import bias_name, weight_name
 from compacter_core.pytorch.bindings import BoundBackbone
 from compacter_core.pytorch.convert import view_array
-from compacter_core.vocabulary import OverrideKind
-
-
-def check_structure(expected: Backbone | None, actual: Backbone) -> None:
-    """Model type, sizes and norm style.
-
-    Raises:
-        CompacterError: E401 or E402.
-    """
-    if expected is None:
-        return
-    for what in ("model_type", "hidden_size", "num_layers"):
-        wanted, found = getattr(expected, what), getattr(actual, what)
-        if wanted != found:
-            raise CompacterError(
-                ErrorCode.E401, f"{what} of the model", value=found, expected=f"{wanted}, as the adapter was made for"
-            )
-    if expected.norm_style is not actual.norm_style:
-        raise CompacterError(
-            ErrorCode.E402,
-            "norm style of the model",
-            value=actual.norm_style.value,
-            expected=f"{expected.norm_style.value}, as the adapter was made for",
-        )
 
 
 def check_weights(adapter: Adapter, bound: BoundBackbone) -> None:
@@ -42,22 +21,7 @@ def check_weights(adapter: Adapter, bound: BoundBackbone) -> None:
     Raises:
         CompacterError: E403.
     """
-    for name, linear in bound.sketched_linears(adapter.config).items():
-        arrays = {weight_name(name): view_array(linear.get_parameter("weight")).T}
-        if isinstance(linear.bias, nn.Parameter):
-            arrays[bias_name(name)] = view_array(linear.bias)
-        for sketch_name, array in arrays.items():
-            sketch = adapter.sketches.get(sketch_name)
-            if sketch is None or is_sketched(sketch, array):
-                continue
-            origin = adapter.config.backbone.id if adapter.config.backbone else None
-            raise CompacterError(
-                ErrorCode.E403,
-                f"the backbone is not the one that the adapter was trained on: {sketch_name} does not match",
-                value=f"correlation {correlation(sketch, array):.3f}",
-                expected="the sketched values",
-                remedy=f"Load the checkpoint the adapter was trained on{f' ({origin})' if origin else ''}.",
-            )
+    compatibility.check_weights(adapter, _sketched_arrays(adapter, bound))
 
 
 def check_overrides(adapter: Adapter, bound: BoundBackbone) -> None:
@@ -66,26 +30,8 @@ def check_overrides(adapter: Adapter, bound: BoundBackbone) -> None:
     Raises:
         CompacterError: E404 or E405.
     """
-    parameters = dict(bound.base.named_parameters())
-    norms = bound.norm_parameters()
-    for override in adapter.config.overrides:
-        array = adapter.tensors[f"override.{override.name}"]
-        found = parameters.get(override.name)
-        if found is None or tuple(found.shape) != array.shape:
-            raise CompacterError(
-                ErrorCode.E404,
-                f"override {override.name} with shape {array.shape}",
-                value=None if found is None else tuple(found.shape),
-                expected="a tensor of the backbone with that name and shape",
-            )
-        is_bias = override.kind is OverrideKind.BIAS and override.name.endswith(".bias")
-        if not is_bias and not (override.kind is OverrideKind.NORM and override.name in norms):
-            raise CompacterError(
-                ErrorCode.E405,
-                f"override {override.name}",
-                value=override.kind.value,
-                expected="a norm or a bias of the backbone",
-            )
+    shapes = {name: tuple(parameter.shape) for name, parameter in bound.base.named_parameters()}
+    compatibility.check_overrides(adapter, shapes, bound.norm_parameters())
 
 
 def check_head(wanted: Head | None, bound: BoundBackbone) -> None:
@@ -123,3 +69,11 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
                 expected=str(have),
                 remedy="Detach the present adapter and use from_pretrained.",
             )
+
+
+def _sketched_arrays(adapter: Adapter, bound: BoundBackbone) -> Iterator[tuple[str, Array]]:
+    """The weights [in, out] and biases that sketches are of, by the sketch's name, made one at a time."""
+    for name, linear in bound.sketched_linears(adapter.config).items():
+        yield weight_name(name), view_array(linear.get_parameter("weight")).T
+        if isinstance(linear.bias, nn.Parameter):
+            yield bias_name(name), view_array(linear.bias)

@@ -1,0 +1,186 @@
+"""The NumPy reference as an implementation: the reader, the writer, and the equations in NumPy's own arithmetic.
+
+F64 and F32 are computed in themselves. F16 and BF16 are computed in F32 and rounded once at the end, so their sums are
+F32 too. That it is right in its own suite says something, since expectations come from exact arithmetic.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Final
+
+import numpy as np
+
+from compacter_core.adapter import Adapter, Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.config import AdapterConfig
+from compacter_core.conformance.implementation import Answer, Capabilities, Done, Request
+from compacter_core.conformance.implementations.answering import (
+    Handler,
+    Question,
+    answer,
+    chosen,
+    config_argument,
+    count_argument,
+    names_argument,
+    own_version,
+    site_argument,
+)
+from compacter_core.conformance.implementations.matching import match
+from compacter_core.conformance.implementations.tensor_files import read_tensors, write_tensors
+from compacter_core.conformance.words import ConformanceClass, Op
+from compacter_core.format.config_json import config_to_json
+from compacter_core.format.container import parse_header
+from compacter_core.format.reader import load_with_bytes
+from compacter_core.format.tensors import part_of
+from compacter_core.format.writer import adapter_bytes
+from compacter_core.layout import Part, Side, count_parameters, projection_names, scaling_name
+from compacter_core.reference.adapter import Gradients, delta, forward, vjp
+from compacter_core.reference.initialise import initialise
+from compacter_core.reference.placement import sublayer
+
+_TYPES: Final = (DType.F64, DType.F32, DType.F16, DType.BF16)
+_ACCUMULATE: Final[Mapping[DType, DType]] = {
+    DType.F64: DType.F64,
+    DType.F32: DType.F32,
+    DType.F16: DType.F32,
+    DType.BF16: DType.F32,
+}
+
+
+class ReferenceImplementation:
+    """Classes R, W, F, G, P and I on NumPy and safetensors alone."""
+
+    def __init__(self) -> None:
+        self._handlers: Mapping[Op, Handler] = {
+            Op.READ: _read,
+            Op.COUNT: _count,
+            Op.MATCH: match,
+            Op.WRITE: _write,
+            Op.FORWARD: _forward,
+            Op.GRADIENT: _gradient,
+            Op.SUBLAYER: _sublayer,
+            Op.INITIALISE: _initialise,
+        }
+
+    def describe(self) -> Capabilities:
+        """Every class but O."""
+        return Capabilities(
+            name="compacter-core reference",
+            version=own_version(),
+            claims={
+                ConformanceClass.READER: (),
+                ConformanceClass.WRITER: (),
+                ConformanceClass.FORWARD: _TYPES,
+                ConformanceClass.GRADIENT: _TYPES,
+                ConformanceClass.PLACEMENT: _TYPES,
+                ConformanceClass.INITIALISATION: (),
+            },
+            accumulate=_ACCUMULATE,
+        )
+
+    def run(self, request: Request) -> Answer:
+        """Do what a case asks."""
+        return answer(self._handlers, request)
+
+
+def _read(request: Request) -> Answer:
+    adapter, data = load_with_bytes(request.files["adapter"])
+    header = parse_header(data)
+    body = memoryview(data)[header.data_start :]
+    return Done(
+        {
+            "config": json.loads(config_to_json(adapter.config)),
+            "tensors": {
+                name: {
+                    "dtype": entry.info.dtype.value,
+                    "shape": list(entry.info.shape),
+                    "sha256": hashlib.sha256(body[entry.begin : entry.end]).hexdigest(),
+                }
+                for name, entry in header.entries.items()
+            },
+        }
+    )
+
+
+def _count(request: Request) -> Answer:
+    return Done({"parameters": count_parameters(config_argument(request))})
+
+
+def _write(request: Request) -> Answer:
+    tensors = read_tensors(request.files["tensors"])
+    adapter = Adapter(
+        config=config_argument(request),
+        tensors={name: array for name, array in tensors.items() if part_of(name) != Part.SKETCH},
+        sketches={name: array for name, array in tensors.items() if part_of(name) == Part.SKETCH},
+        dtype=DType(str(request.args["dtype"])),
+    )
+    request.out.write_bytes(adapter_bytes(adapter))
+    return Done()
+
+
+def _forward(request: Request) -> Answer:
+    question = Question.of(request)
+    site = _site(question.adapter, site_argument(request))
+    x, skip = _wide(question.inputs["x"]), _wide(question.inputs["skip"])
+    return question.reply(request, chosen(request, {"delta": delta(site, x), "y": forward(site, x, skip)}))
+
+
+def _gradient(request: Request) -> Answer:
+    question = Question.of(request)
+    total: dict[str, Array] = {}
+    for site_id in names_argument(request, "sites"):
+        x, g = (_wide(question.inputs[f"{letter}.{site_id}"]) for letter in "xg")
+        gradients = vjp(_site(question.adapter, site_id), x, g)
+        total[f"x.{site_id}"] = gradients.dx
+        for name, array in _by_tensor(question.adapter.config, site_id, gradients):
+            total[name] = total[name] + array if name in total else array
+    return question.reply(request, total)
+
+
+def _sublayer(request: Request) -> Answer:
+    question = Question.of(request)
+    config, site_id = question.adapter.config, site_argument(request)
+    r, h, gain, offset = (_wide(question.inputs[name]) for name in ("r", "h", "gain", "offset"))
+    attach = config.attach_of(config.site(site_id))
+    result = sublayer(attach, _site(question.adapter, site_id), r, h, lambda v: gain * v + offset)
+    return question.reply(request, {"result": result})
+
+
+def _initialise(request: Request) -> Answer:
+    config, generator = config_argument(request), np.random.default_rng(count_argument(request, "seed"))
+    drawn = [initialise(config, generator) for _ in range(count_argument(request, "draws"))]
+    write_tensors(request.out, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F64)
+    return Done()
+
+
+def _site(adapter: Adapter, site_id: str) -> SiteParameters:
+    """The site, in the type that it is computed in."""
+    site = adapter.site(site_id)
+    return SiteParameters(
+        down=_wide_projection(site.down),
+        up=_wide_projection(site.up),
+        non_linearity=site.non_linearity,
+        scaling=_wide(site.scaling) if isinstance(site.scaling, np.ndarray) else site.scaling,
+    )
+
+
+def _wide_projection(p: ProjectionParameters) -> ProjectionParameters:
+    tensors = {field.name: getattr(p, field.name) for field in fields(p)}
+    arrays = {name: _wide(tensor) for name, tensor in tensors.items() if isinstance(tensor, np.ndarray)}
+    return ProjectionParameters(kind=p.kind, **arrays)
+
+
+def _wide(array: Array) -> Array:
+    """F16 as F32; the other types are computed in as they are."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _by_tensor(config: AdapterConfig, site_id: str, gradients: Gradients) -> Iterator[tuple[str, Array]]:
+    """A site's gradients by the tensors' full names; a tensor that both projections use comes twice."""
+    site = config.site(site_id)
+    for side, found in ((Side.DOWN, gradients.down), (Side.UP, gradients.up)):
+        names = projection_names(config, site, side).tensors
+        yield from ((names[short], array) for short, array in found.items())
+    if gradients.scaling is not None:
+        yield scaling_name(site), gradients.scaling
