@@ -14,7 +14,7 @@ INTEROP_BIN := $(INTEROP_VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --progress-bar off $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-interop quickstart test test-interop check format clean
+.PHONY: help install install-interop quickstart test test-interop conformance check format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,10 @@ test: $(VENV)/.installed ## Run the tests
 test-interop: $(INTEROP_VENV)/.installed ## Run the tests that concern transformers in the older environment
 	$(INTEROP_BIN)/python -m pytest $(TEST_ARGS) tests/exporters_backbone tests/pytorch
 
+conformance: $(VENV)/.installed ## Judge the reference, PyTorch, ONNX Runtime, JavaScript and JAX by the test vectors
+	$(BIN)/compacter conformance validate
+	$(BIN)/python -m examples.conformance
+
 check: $(VENV)/.installed ## Verify format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -48,7 +52,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (about two minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt pip
-	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable . --group quickstart --group test --group check
+	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable . --group quickstart --group test --group jax --group fuzz --group check
 	@touch $@
 
 $(INTEROP_VENV)/.installed: pyproject.toml constraints-interop.txt

@@ -83,7 +83,8 @@ def _linear(kind: str, p: Tensors, x: Array) -> Array:
         case "low_rank":
             return (x @ p["W_left"]) @ p["W_right"]
     A = p["phm_rule"] if "phm_rule" in p else p["phm_rule_left"] * p["phm_rule_right"]
-    X = x.reshape(*x.shape[:-1], A.shape[0], -1)
+    n = A.shape[0]
+    X = x.reshape(*x.shape[:-1], n, x.shape[-1] // n)
     if kind == "phm":
         products = jnp.einsum("...ap,ipj->...iaj", X, p["W"])
         y = jnp.einsum("...iaj,iab->...bj", products, A)
@@ -91,4 +92,4 @@ def _linear(kind: str, p: Tensors, x: Array) -> Array:
         narrow = jnp.einsum("...ap,ipr->...iar", X, p["W_left"])
         mixed = jnp.einsum("...iar,iab->...ibr", narrow, A)
         y = jnp.einsum("...ibr,irj->...bj", mixed, p["W_right"])
-    return y.reshape(*x.shape[:-1], -1)
+    return y.reshape(*x.shape[:-1], n * y.shape[-1])

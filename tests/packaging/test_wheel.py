@@ -9,6 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {"compacter_core": ROOT, "compacter_exporters": ROOT / "exporters", "compacter_runtime": ROOT / "runtime"}
+# The runner finds the suite and the schemas inside the installed package.
+INCLUDED = {
+    "specs/vectors": "compacter_core/conformance/vectors",
+    "specs/schemas": "compacter_core/conformance/schemas",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,4 +39,10 @@ def test_every_source_and_data_file_is_in(wheel_names: set[str], package: str) -
         if path.is_file() and path.suffix in {".py", ".json", ".typed"}
     }
     assert f"{package}/py.typed" in expected
+    expected |= {
+        f"{target}/{path.relative_to(ROOT / source).as_posix()}"
+        for source, target in INCLUDED.items()
+        for path in (ROOT / source).rglob("*")
+        if path.is_file() and target.startswith(f"{package}/")
+    }
     assert {name for name in wheel_names if name.startswith(f"{package}/")} == expected
