@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from compacter_core.adapter import Adapter, Array, DType
 from compacter_core.config import AdapterConfig
 from compacter_core.conformance.implementation import Answer, Done, Rejected, Request, Skipped
-from compacter_core.conformance.implementations.tensor_files import read_tensors, write_tensors
+from compacter_core.conformance.tensor_files import Tensor, read_tensors, write_tensors
 from compacter_core.conformance.words import Op
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.codec import round_to
 from compacter_core.format.config_json import config_from_json
 from compacter_core.format.reader import load_adapter
 
@@ -62,13 +63,28 @@ class Question:
         return cls(
             dtype=request.dtype,
             adapter=load_adapter(request.files["adapter"]),
-            inputs=read_tensors(request.files["inputs"]),
+            inputs={name: tensor.array for name, tensor in tensors_argument(request, "inputs").items()},
         )
 
     def reply(self, request: Request, tensors: Mapping[str, Array]) -> Done:
         """Write the answer's tensors, rounded once to the type."""
-        write_tensors(request.out, tensors, self.dtype)
-        return Done()
+        return write_answer(request, tensors, self.dtype)
+
+
+def write_answer(request: Request, tensors: Mapping[str, Array], dtype: DType) -> Done:
+    """Write tensors as the output file, rounded once to a type."""
+    rounded = {name: round_to(array, dtype) for name, array in tensors.items()}
+    request.out.write_bytes(write_tensors(rounded, dtype))
+    return Done()
+
+
+def tensors_argument(request: Request, name: str) -> dict[str, Tensor]:
+    """The tensors in a file argument.
+
+    Raises:
+        CompacterError: E110 or E801.
+    """
+    return read_tensors(request.files[name].read_bytes(), f"argument {name}")
 
 
 def site_argument(request: Request) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compacter_core.adapter import Adapter, Array, DType
-from compacter_core.conformance.implementation import Answer, Capabilities, Done, Request
+from compacter_core.conformance.implementation import Answer, Capabilities, Request
 from compacter_core.conformance.implementations.answering import (
     Handler,
     Question,
@@ -23,8 +23,8 @@ from compacter_core.conformance.implementations.answering import (
     names_argument,
     own_version,
     site_argument,
+    write_answer,
 )
-from compacter_core.conformance.implementations.tensor_files import write_tensors
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.layout import Side, projection_names, scaling_name
 from compacter_core.pytorch.bindings import BoundSite
@@ -165,8 +165,7 @@ def _initialise(request: Request) -> Answer:
     for _ in range(count_argument(request, "draws")):
         module = AdapterModule(config, initialise(config, generator))
         drawn.append(_arrays(dict(module.tensor_parameters()), DType.F32))
-    write_tensors(request.out, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F32)
-    return Done()
+    return write_answer(request, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F32)
 
 
 def _module(adapter: Adapter) -> AdapterModule:

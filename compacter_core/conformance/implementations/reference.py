@@ -25,9 +25,10 @@ from compacter_core.conformance.implementations.answering import (
     names_argument,
     own_version,
     site_argument,
+    tensors_argument,
+    write_answer,
 )
 from compacter_core.conformance.implementations.matching import match
-from compacter_core.conformance.implementations.tensor_files import read_tensors, write_tensors
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.format.config_json import config_to_json
 from compacter_core.format.container import parse_header
@@ -108,7 +109,7 @@ def _count(request: Request) -> Answer:
 
 
 def _write(request: Request) -> Answer:
-    tensors = read_tensors(request.files["tensors"])
+    tensors = {name: tensor.array for name, tensor in tensors_argument(request, "tensors").items()}
     adapter = Adapter(
         config=config_argument(request),
         tensors={name: array for name, array in tensors.items() if part_of(name) != Part.SKETCH},
@@ -150,8 +151,7 @@ def _sublayer(request: Request) -> Answer:
 def _initialise(request: Request) -> Answer:
     config, generator = config_argument(request), np.random.default_rng(count_argument(request, "seed"))
     drawn = [initialise(config, generator) for _ in range(count_argument(request, "draws"))]
-    write_tensors(request.out, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F64)
-    return Done()
+    return write_answer(request, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F64)
 
 
 def _site(adapter: Adapter, site_id: str) -> SiteParameters:
