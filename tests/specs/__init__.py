@@ -1,0 +1,1 @@
+"""Tests of the specification's documents: their statements, tables and examples against each other and the code."""
