@@ -137,7 +137,10 @@ class TestTheCheckItself:
     """The check can fail."""
 
     def test_statements_are_found_with_their_whole_text(self) -> None:
-        text = "Text [FWD-9].\n\n- **[FWD-1]** One [E301].\n- **[FWD-2]** Two,\n  indented [E302; x: E303]:\n\n      more\n\nEnd [E304].\n"
+        text = (
+            "Text [FWD-9].\n\n- **[FWD-1]** One [E301].\n"
+            "- **[FWD-2]** Two,\n  indented [E302; x: E303]:\n\n      more\n\nEnd [E304].\n"
+        )
         assert statements({"a.md": text}) == [
             Statement("FWD-1", "One [E301].", "a.md"),
             Statement("FWD-2", "Two,\n  indented [E302; x: E303]:\n\n      more", "a.md"),
