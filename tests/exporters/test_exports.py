@@ -57,6 +57,7 @@ def check(backbone: Path, output: Path, adapter: Adapter, logits: torch.Tensor, 
     assert report.ok, report.as_text()
 
 
+@pytest.mark.spec("ONX-4")
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize("preset", ATTACH_PRESETS)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -66,16 +67,19 @@ def test_placements_against_pytorch(
     check(exported(model_type, exporter), tmp_path / "merged.onnx", *trained(model_type, preset=preset))
 
 
+@pytest.mark.spec("ONX-4")
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("method", [Method.ADAPTER, Method.LOW_RANK, Method.PHM_ADAPTER, Method.COMPACTER_PLUS_PLUS])
 def test_methods_against_pytorch(exported: Exported, tmp_path: Path, method: Method, form: Form) -> None:
     check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", method=method), form)
 
 
+@pytest.mark.spec("ONX-12")
 def test_a_trained_pooler_is_replaced(exported: Exported, tmp_path: Path) -> None:
     check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", train_pooler=True))
 
 
+@pytest.mark.spec("ONX-8")
 def test_another_pooler_is_refused(exported: Exported, tmp_path: Path) -> None:
     adapter, _ = trained("bert")
     sketches = {name: array + 1 if "pooler.weight" in name else array for name, array in adapter.sketches.items()}
@@ -84,6 +88,7 @@ def test_another_pooler_is_refused(exported: Exported, tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.E403
 
 
+@pytest.mark.spec("ONX-8")
 def test_a_pooler_whose_zero_bias_was_dropped_is_recognised(exported: Exported, tmp_path: Path) -> None:
     model = ir.load(exported("bert", "torchscript17"))
     pooler, _classifier = (node for node in model.graph if node.op_type == "Gemm")
@@ -111,6 +116,7 @@ def test_fold_keeps_the_chain_that_optimisers_look_for(exported: Exported, tmp_p
     assert _chains(tmp_path / "merged.onnx") == _chains(backbone)
 
 
+@pytest.mark.spec("ONX-22")
 def test_extraction_is_byte_for_byte(exported: Exported, tmp_path: Path) -> None:
     adapter, _ = trained("bert")
     save_adapter(adapter, tmp_path / "adapter.safetensors")

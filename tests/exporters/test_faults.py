@@ -70,12 +70,14 @@ def failures(path: Path, adapter: Adapter) -> list[str]:
     return verify(path, adapter).failures()
 
 
+@pytest.mark.spec("ONX-1", "ONX-2")
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])
 def test_an_undamaged_graph_passes(tmp_path: Path, form: Form) -> None:
     adapter = make(make_stack())
     assert failures(grafted(tmp_path, adapter, form), adapter) == []
 
 
+@pytest.mark.spec("ONX-6")
 def test_stale_backbone_is_refused(tmp_path: Path) -> None:
     adapter = make(make_stack(seed=1))
     with pytest.raises(CompacterError, match="no weight matches") as caught:
@@ -84,6 +86,7 @@ def test_stale_backbone_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "merged.onnx").exists()
 
 
+@pytest.mark.spec("ONX-8")
 def test_stale_bias_is_refused(tmp_path: Path) -> None:
     adapter = make(make_stack())
     path = backbone_file(tmp_path)
@@ -93,6 +96,7 @@ def test_stale_bias_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.E403
 
 
+@pytest.mark.spec("ONX-7")
 def test_backbone_trained_further_is_refused(tmp_path: Path) -> None:
     stack = make_stack()
     path = backbone_file(tmp_path)
@@ -109,6 +113,7 @@ def test_verifying_against_a_stale_backbone_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.E604
 
 
+@pytest.mark.spec("ONX-6")
 def test_equal_weights_at_two_sites_are_refused(tmp_path: Path) -> None:
     stack = make_stack()
     adapter = make(stack)
@@ -119,6 +124,7 @@ def test_equal_weights_at_two_sites_are_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.E604
 
 
+@pytest.mark.spec("ONX-9")
 def test_sites_swapped_in_the_file_are_refused(tmp_path: Path) -> None:
     adapter = make(make_stack())
     other = {FIRST: SECOND, SECOND: FIRST}

@@ -42,11 +42,13 @@ def code_of_extract(path: Path) -> ErrorCode:
     return caught.value.code
 
 
+@pytest.mark.spec("ONX-15", "ONX-22")
 def test_extract_gives_the_canonical_bytes(merged: tuple[Path, Adapter]) -> None:
     path, adapter = merged
     assert extract(path) == adapter_bytes(adapter)
 
 
+@pytest.mark.spec("ONX-14", "ONX-15", "ONX-16", "ONX-17", "ONX-18")
 def test_metadata_describes_the_graft(merged: tuple[Path, Adapter]) -> None:
     path, adapter = merged
     model = ir.load(path)
@@ -74,22 +76,26 @@ def ir_array(model: ir.Model, name: str) -> np.ndarray:
     return tensor.numpy()
 
 
+@pytest.mark.spec("ONX-19")
 def test_a_bare_backbone_has_no_adapter(merged: tuple[Path, Adapter]) -> None:
     assert code_of_extract(merged[0].with_name("backbone.onnx")) is ErrorCode.E601
 
 
+@pytest.mark.spec("ONX-19")
 @pytest.mark.parametrize("key", [metadata.ADAPTER, metadata.CONFIG, metadata.SITES, metadata.REPLACED])
 def test_missing_metadata(merged: tuple[Path, Adapter], key: str) -> None:
     change(merged[0], lambda model: model.metadata_props.__delitem__(key))
     assert code_of_extract(merged[0]) is ErrorCode.E601
 
 
+@pytest.mark.spec("ONX-19")
 @pytest.mark.parametrize("key", [metadata.ADAPTER, metadata.SITES, metadata.REPLACED])
 def test_damaged_metadata(merged: tuple[Path, Adapter], key: str) -> None:
     change(merged[0], lambda model: model.metadata_props.__setitem__(key, "[1"))
     assert code_of_extract(merged[0]) is ErrorCode.E601
 
 
+@pytest.mark.spec("ONX-20")
 @pytest.mark.parametrize("name", [f"{site_id(1)}/up.weight", "override/layer.0.norm.bias", "head/classifier.weight"])
 def test_missing_tensor(merged: tuple[Path, Adapter], name: str) -> None:
     def rename(model: ir.Model) -> None:
@@ -99,6 +105,7 @@ def test_missing_tensor(merged: tuple[Path, Adapter], name: str) -> None:
     assert code_of_extract(merged[0]) is ErrorCode.E602
 
 
+@pytest.mark.spec("ONX-21")
 @pytest.mark.parametrize("name", [f"{site_id(1)}/up.weight", "override/layer.0.norm.bias", "head/classifier.weight"])
 def test_changed_tensor(merged: tuple[Path, Adapter], name: str) -> None:
     def edit(model: ir.Model) -> None:
@@ -111,6 +118,7 @@ def test_changed_tensor(merged: tuple[Path, Adapter], name: str) -> None:
     assert code_of_extract(merged[0]) is ErrorCode.E603
 
 
+@pytest.mark.spec("ONX-22")
 def test_a_damaged_embedded_adapter_is_refused(merged: tuple[Path, Adapter]) -> None:
     path, adapter = merged
     short = base64.b64encode(adapter_bytes(adapter)[:-8]).decode()

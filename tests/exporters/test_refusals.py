@@ -58,18 +58,21 @@ def refused(code: ErrorCode, backbone: Path, adapter: Adapter | Path, *, form: F
     return caught.value
 
 
+@pytest.mark.spec("ONX-2")
 @pytest.mark.parametrize("preset", ["pfeiffer", "parallel", "adapter_plus"])
 def test_fold_of_another_placement(backbone: Path, preset: str) -> None:
     adapter = configured(make(), lambda config: replace(config, attach=ATTACH_PRESETS[preset]))
     refused(ErrorCode.E605, backbone, adapter, form=Form.FOLD)
 
 
+@pytest.mark.spec("ONX-5")
 def test_another_hidden_size(backbone: Path) -> None:
     stack = BackboneStack(OPTIONS, hidden=16, seed=0)
     stack.model()
     refused(ErrorCode.E401, backbone, make_adapter(stack, projection=Projection.compacter(phm_dim=2), bottleneck=4))
 
 
+@pytest.mark.spec("ONX-6")
 def test_an_adapter_without_sketches(backbone: Path) -> None:
     refused(ErrorCode.E604, backbone, replace(make(), sketches={}))
 
@@ -89,6 +92,7 @@ def test_an_adapter_file_that_is_missing(backbone: Path) -> None:
     refused(ErrorCode.E005, backbone, backbone.with_name("nothing.safetensors"))
 
 
+@pytest.mark.spec("ONX-11")
 @pytest.mark.parametrize(
     ("name", "kind", "code"),
     [
@@ -103,12 +107,14 @@ def test_overrides_that_cannot_be_placed(backbone: Path, name: str, kind: Overri
     refused(code, backbone, make((Override(name=name, kind=kind),)))
 
 
+@pytest.mark.spec("ONX-11")
 def test_an_override_of_another_size(backbone: Path) -> None:
     adapter = make((Override(name="layer.0.norm.weight", kind=OverrideKind.NORM),))
     tensors = {**adapter.tensors, f"{Part.OVERRIDE}.layer.0.norm.weight": np.ones(6, np.float32)}
     refused(ErrorCode.E404, backbone, replace(adapter, tensors=tensors))
 
 
+@pytest.mark.spec("ONX-11")
 def test_another_number_of_norms(backbone: Path) -> None:
     adapter = make()
     described = adapter.config.backbone
@@ -117,6 +123,7 @@ def test_another_number_of_norms(backbone: Path) -> None:
     refused(ErrorCode.E604, backbone, configured(adapter, lambda config: replace(config, backbone=more)))
 
 
+@pytest.mark.spec("ONX-11")
 def test_bias_overrides_are_grafted_and_verified(backbone: Path, tmp_path: Path) -> None:
     adapter = make((Override(name="layer.1.bias", kind=OverrideKind.BIAS),))
     for form in (Form.FOLD, Form.PLAIN):
@@ -125,6 +132,7 @@ def test_bias_overrides_are_grafted_and_verified(backbone: Path, tmp_path: Path)
         assert report.ok, report.as_text()
 
 
+@pytest.mark.spec("ONX-12")
 @pytest.mark.parametrize(
     "shapes", [{"classifier.weight": (5, 12)}, {"classifier.weight": (5, 8), "classifier.out.weight": (5, 5)}]
 )
@@ -137,6 +145,7 @@ def test_a_head_that_does_not_fit(backbone: Path, shapes: dict[str, tuple[int, .
     refused(ErrorCode.E604, backbone, replace(adapter, tensors=kept | tensors))
 
 
+@pytest.mark.spec("ONX-12")
 def test_a_graph_without_logits(backbone: Path) -> None:
     model = ir.load(backbone)
     model.graph.outputs[0].name = "hidden"
@@ -158,6 +167,7 @@ def test_missing_external_data(external: Path) -> None:
     refused(ErrorCode.E005, external, make())
 
 
+@pytest.mark.spec("SEC-12")
 @pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "link"])
 def test_external_data_outside_the_directory(external: Path, location: str) -> None:
     secret = external.parent.parent / "secret"

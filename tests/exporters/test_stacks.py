@@ -47,6 +47,7 @@ def assert_passes(report: VerifyReport) -> None:
     assert report.sites
 
 
+@pytest.mark.spec("ONX-1", "ONX-2")
 @pytest.mark.parametrize("norm_style", NormStyle)
 @pytest.mark.parametrize("operator_norm", [True, False])
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -57,6 +58,7 @@ def test_every_placement(tmp_path: Path, placement: str, operator_norm: bool, no
     assert set(report.forms.values()) == {"fold" if placement == "houlsby" else "plain"}
 
 
+@pytest.mark.spec("ONX-1")
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("opset", [14, 17, 20])
 @pytest.mark.parametrize("activation", Activation)
@@ -88,6 +90,7 @@ def test_other_types(tmp_path: Path, dtype: type, form: Form) -> None:
     assert_passes(graft_and_verify(tmp_path, StackOptions(dtype=dtype), form=form, non_linearity=Activation.RELU))
 
 
+@pytest.mark.spec("ONX-1", "ONX-3")
 @settings(max_examples=12)
 @given(data=st.data())
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])

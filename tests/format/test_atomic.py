@@ -43,6 +43,7 @@ def test_the_longest_name_is_possible(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["n" * 255]
 
 
+@pytest.mark.spec("SEC-9")
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_e006_failure_leaves_the_former_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
     file = tmp_path / "c.bin"
@@ -77,6 +78,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.spec("SEC-9")
 def test_a_file_is_complete_and_synced_before_it_is_renamed(tmp_path: Path, events: list[str]) -> None:
     with atomic_file(tmp_path / "c.bin") as stream:
         stream.write(b"data")
@@ -110,6 +112,7 @@ def test_e006_parent_that_is_a_file(tmp_path: Path) -> None:
         atomic_write(tmp_path / "file" / "c.bin", b"data")
 
 
+@pytest.mark.spec("SEC-9", "ERR-1")
 def test_an_interrupted_block_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "c.bin") as stream:
         stream.write(b"half")

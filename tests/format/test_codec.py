@@ -19,6 +19,7 @@ from tests.format.builders import make_adapter, rejected
 PATTERNS = np.arange(2**16, dtype="<u2")
 
 
+@pytest.mark.spec("CNV-3", "CNV-4")
 def test_every_bfloat16_is_held_exactly() -> None:
     decoded = decode(PATTERNS.tobytes(), TensorInfo(DType.BF16, (2**16,)))
     expected = PATTERNS.view(ml_dtypes.bfloat16).astype(np.float32)
@@ -41,11 +42,13 @@ def test_float32_rounds_as_ml_dtypes_does(patterns: list[int]) -> None:
     assert np.array_equal(round_to(values, DType.BF16), expected, equal_nan=True)
 
 
+@pytest.mark.spec("CNV-3")
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_float64_is_rounded_once_to_the_nearest_ties_to_even(value: float) -> None:
     check_nearest(value)
 
 
+@pytest.mark.spec("CNV-3")
 @given(st.integers(0, 2**15 - 1).filter(lambda pattern: pattern < 0x7F7F), st.integers(-2, 2), st.sampled_from([1, -1]))
 def test_float64_beside_a_tie(pattern: int, ulps: int, sign: int) -> None:
     """Rounding to float32 on the way would move such a value onto the tie."""
@@ -95,6 +98,7 @@ def test_casting_rounds_by_at_most_one_roundoff() -> None:
             assert np.all(np.abs(array - exact) <= bound)
 
 
+@pytest.mark.spec("CNV-4")
 def test_scalars_and_strides() -> None:
     assert encode("t", np.array(1.0, dtype=np.float32), DType.BF16) == b"\x80\x3f"
     strided = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]

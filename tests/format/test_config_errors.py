@@ -25,6 +25,7 @@ def without(value: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: item for key, item in value.items() if key not in keys}
 
 
+@pytest.mark.spec("FMT-16")
 @pytest.mark.parametrize("key", ["compacter.config", "compacter.spec_version"])
 def test_e201_no_metadata(key: str) -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
@@ -33,6 +34,7 @@ def test_e201_no_metadata(key: str) -> None:
         parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("CFG-1")
 def test_e202_text_over_the_limit() -> None:
     text = json.dumps(GOOD)
     config_from_json(text + " " * (MAX_CONFIG - len(text)))
@@ -40,6 +42,7 @@ def test_e202_text_over_the_limit() -> None:
         config_from_json(text + " " * (MAX_CONFIG - len(text) + 1))
 
 
+@pytest.mark.spec("CFG-1")
 def test_e202_counts_bytes_and_not_characters() -> None:
     labels = ["ß" * (MAX_CONFIG // 2)]
     with rejected(ErrorCode.E202):
@@ -51,12 +54,14 @@ def nested(depth: int, brackets: str = "[]") -> str:
     return text.replace('"HERE"', brackets[0] * (depth - 2) + brackets[1] * (depth - 2))
 
 
+@pytest.mark.spec("CFG-1")
 def test_e202_depth_over_the_limit() -> None:
     config_from_json(nested(16))
     with rejected(ErrorCode.E202):
         config_from_json(nested(17))
 
 
+@pytest.mark.spec("CFG-1", "SEC-2")
 def test_e202_depth_that_would_overflow_a_recursive_parser() -> None:
     with rejected(ErrorCode.E202):
         config_from_json("[" * 200_000)
@@ -66,6 +71,7 @@ def test_brackets_inside_strings_do_not_count_as_depth() -> None:
     read(method='\\"' + "[" * 1000 + '\\"')
 
 
+@pytest.mark.spec("CFG-1")
 @pytest.mark.parametrize(
     "literal", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", str(2**53), str(-(2**53)), "9" * 5000]
 )
@@ -74,6 +80,7 @@ def test_e202_number_out_of_range(literal: str) -> None:
         config_from_json(json.dumps(GOOD | {"scaling": "HERE"}).replace('"HERE"', literal))
 
 
+@pytest.mark.spec("CFG-1", "FMT-33")
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 2**53])
 def test_e202_when_writing_a_number_that_could_not_be_read(number: float) -> None:
     with rejected(ErrorCode.E202):
@@ -117,12 +124,14 @@ MISSHAPEN = {
 }
 
 
+@pytest.mark.spec("CFG-4")
 @pytest.mark.parametrize("change", MISSHAPEN.values(), ids=MISSHAPEN.keys())
 def test_e203_schema(change: Callable[[dict[str, Any]], Any]) -> None:
     with rejected(ErrorCode.E203):
         config_from_json(json.dumps(change(GOOD)))
 
 
+@pytest.mark.spec("CFG-2")
 @pytest.mark.parametrize("text", ["", "{", "{'a': 1}", '{"a": 01}', '{"a": "\n"}', "\ud800", '"' + '\\"' * 100_000])
 def test_e203_not_json(text: str) -> None:
     with rejected(ErrorCode.E203):
@@ -138,22 +147,26 @@ def test_e203_when_writing_what_json_cannot_express() -> None:
         config_to_json(with_config(training=loop))
 
 
+@pytest.mark.spec("VER-1", "VER-2")
 @pytest.mark.parametrize("version", ["2.0", "0.9", "1", "1.0.0", "01.0", "1.x", "", "1.\u0660", 1.0, None, ["1.0"]])
 def test_e204_version(version: Any) -> None:
     with rejected(ErrorCode.E204):
         read(spec_version=version)
 
 
+@pytest.mark.spec("VER-2", "ERR-4")
 def test_e204_comes_before_what_a_later_version_may_have_changed() -> None:
     with rejected(ErrorCode.E204):
         config_from_json(json.dumps({"spec_version": "2.0", "everything": "new"}))
 
 
+@pytest.mark.spec("CFG-4", "VER-1")
 def test_e204_no_version() -> None:
     with rejected(ErrorCode.E204):
         config_from_json(json.dumps(without(GOOD, "spec_version")))
 
 
+@pytest.mark.spec("FMT-18", "VER-2")
 def test_e204_metadata_of_another_major_or_another_version_than_the_configuration() -> None:
     for version in ("2.0", "1.1"):
         raw = RawFile.take_apart(adapter_bytes(make_adapter()))
@@ -162,6 +175,7 @@ def test_e204_metadata_of_another_major_or_another_version_than_the_configuratio
             parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("VER-2", "ERR-4")
 def test_e204_metadata_of_another_major_whose_configuration_is_no_longer_json() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     raw.metadata |= {"compacter.spec_version": "2.0", "compacter.config": "name = tiny"}
@@ -169,6 +183,7 @@ def test_e204_metadata_of_another_major_whose_configuration_is_no_longer_json() 
         parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("VER-3", "VER-4")
 def test_a_later_minor_version_is_read_and_kept() -> None:
     config = config_from_json(json.dumps(GOOD | {"spec_version": "1.7"}))
     assert json.loads(config_to_json(config))["spec_version"] == "1.7"
@@ -189,12 +204,14 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.spec("CFG-3", "CFG-6", "VER-6")
 @pytest.mark.parametrize("change", UNKNOWN.values(), ids=UNKNOWN.keys())
 def test_e205_unknown_key(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with rejected(ErrorCode.E205):
         config_from_json(json.dumps(change(GOOD)))
 
 
+@pytest.mark.spec("FMT-17")
 def test_e205_unknown_metadata_of_our_own() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     raw.metadata["compacter.signature"] = "x"
@@ -202,6 +219,7 @@ def test_e205_unknown_metadata_of_our_own() -> None:
         parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("CFG-6", "VER-6")
 def test_extensions_that_may_be_ignored_are_kept() -> None:
     extensions = {"tool": {"must_understand": False, "anything": [1, None, {"x": 0.5}]}}
     config = config_from_json(json.dumps(GOOD | {"extensions": extensions}))
@@ -209,6 +227,7 @@ def test_extensions_that_may_be_ignored_are_kept() -> None:
     assert json.loads(config_to_json(config))["extensions"] == extensions
 
 
+@pytest.mark.spec("CFG-10")
 def test_e207_phm_dim_does_not_divide() -> None:
     with rejected(ErrorCode.E207):
         read(projection=GOOD["projection"] | {"phm_dim": 3})
@@ -232,6 +251,7 @@ OUT_OF_RANGE = {
 }
 
 
+@pytest.mark.spec("CFG-9", "CFG-18")
 @pytest.mark.parametrize("change", OUT_OF_RANGE.values(), ids=OUT_OF_RANGE.keys())
 def test_e208_out_of_range(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     with rejected(ErrorCode.E208):
@@ -243,12 +263,14 @@ def test_e208_scaling_not_finite_in_memory() -> None:
         with_config(scaling=float("nan"))
 
 
+@pytest.mark.spec("CFG-11")
 @pytest.mark.parametrize("word", ["swish", "GELU", "", None, 1, ["gelu"]])
 def test_e209_unknown_activation(word: Any) -> None:
     with rejected(ErrorCode.E209):
         read(non_linearity=word)
 
 
+@pytest.mark.spec("PLC-6")
 @pytest.mark.parametrize(
     "attach",
     [
@@ -266,6 +288,7 @@ def test_e210_attach(attach: dict[str, Any]) -> None:
         read(sites=[GOOD["sites"][0] | {"attach": attach}])
 
 
+@pytest.mark.spec("PLC-1", "CFG-12")
 @pytest.mark.parametrize(
     "sites",
     [
@@ -284,16 +307,19 @@ def test_e211_sites(sites: list[str]) -> None:
         read(sites=[{"id": site, "bottleneck_size": 4} for site in sites])
 
 
+@pytest.mark.spec("CFG-14")
 def test_e401_hidden_size_of_adapter_and_backbone() -> None:
     with rejected(ErrorCode.E401):
         read(backbone=GOOD["backbone"] | {"hidden_size": 16})
 
 
+@pytest.mark.spec("CFG-16")
 def test_e404_norm_override_of_a_norm_the_backbone_lacks() -> None:
     with rejected(ErrorCode.E404):
         read(overrides=[{"name": "encoder.layer.9.output.LayerNorm.weight", "kind": "norm"}])
 
 
+@pytest.mark.spec("CFG-15")
 @pytest.mark.parametrize(
     "override",
     [
@@ -314,6 +340,7 @@ def test_every_message_names_the_place() -> None:
         read(backbone=GOOD["backbone"] | {"modules": {"encoder.0.ffn": {}}})
 
 
+@pytest.mark.spec("FMT-33")
 def test_the_writer_refuses_a_configuration_it_could_not_read() -> None:
     adapter = make_adapter()
     for wrong in ({"method": 3}, {"bias_up": 1}, {"name": "tiny", "training": []}):
@@ -323,12 +350,14 @@ def test_the_writer_refuses_a_configuration_it_could_not_read() -> None:
         config_to_json(with_config(training={1: "a number as a key would come back as text"}))
 
 
+@pytest.mark.spec("CFG-5")
 def test_absent_keys_take_the_defaults() -> None:
     needed = ("spec_version", "method", "name", "hidden_size", "projection", "sites")
     config = config_from_json(json.dumps({key: GOOD[key] for key in needed}))
     assert (config.bias_down, config.scaling, config.backbone, config.overrides) == (True, 1.0, None, ())
 
 
+@pytest.mark.spec("FMT-29", "FMT-31")
 def test_the_canonical_text_does_not_depend_on_order_spacing_or_the_kind_of_number() -> None:
     text = config_to_json(CONFIG)
     shuffled = json.dumps(dict(reversed(GOOD.items())) | {"scaling": 1}, indent=3)

@@ -26,6 +26,7 @@ def entry(shape: Any = (2,), dtype: Any = "F32", offsets: Any = (0, 8), **extra:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets, **extra}
 
 
+@pytest.mark.spec("FMT-14")
 def test_a_minimal_file_passes() -> None:
     header = parse_header(join({"site.a": entry(), "b": entry(offsets=(8, 16))}, bytes(16)))
     assert header.entries["site.a"].info == TensorInfo(DType.F32, (2,))
@@ -38,36 +39,43 @@ def test_metadata_is_written_in_order_of_its_keys() -> None:
     assert b'{"a":"2","b":"1"}' in header_bytes({"b": "1", "a": "2"}, [])
 
 
+@pytest.mark.spec("FMT-3", "FMT-11")
 def test_padding_after_the_header_passes() -> None:
     assert parse_header(join('{"a":{"dtype":"F16","shape":[],"data_offsets":[0,2]}}   ', b"xx")).entries["a"].end == 2
 
 
+@pytest.mark.spec("FMT-1")
 def test_e101_truncated_at_every_byte() -> None:
     for cut in range(len(GOOD)):
         with rejected(ErrorCode.E101):
             parse_adapter(GOOD[:cut])
 
 
+@pytest.mark.spec("FMT-1")
 def test_e101_length_field_beyond_the_file() -> None:
     with rejected(ErrorCode.E101):
         parse_header(join({}, b"", length=1000))
 
 
+@pytest.mark.spec("FMT-2", "SEC-1")
 def test_e102_header_over_the_limit_is_refused_before_it_is_read() -> None:
     with rejected(ErrorCode.E102):
         parse_header(struct.pack("<Q", MAX_HEADER + 1), size=2**62)
 
 
+@pytest.mark.spec("FMT-2")
 def test_e102_is_not_raised_at_the_limit() -> None:
     with rejected(ErrorCode.E101):
         parse_header(struct.pack("<Q", MAX_HEADER), size=MAX_HEADER)
 
 
+@pytest.mark.spec("FMT-33")
 def test_e102_is_raised_when_writing_too() -> None:
     with rejected(ErrorCode.E102):
         header_bytes({"note": "x" * MAX_HEADER}, [])
 
 
+@pytest.mark.spec("FMT-3", "FMT-4", "FMT-6", "SEC-2")
 @pytest.mark.parametrize(
     "header",
     [
@@ -94,6 +102,7 @@ def test_e103_header_is_no_json_object(header: str | bytes) -> None:
         parse_header(join(header))
 
 
+@pytest.mark.spec("FMT-5")
 @pytest.mark.parametrize(
     "header",
     [
@@ -109,6 +118,7 @@ def test_e104_duplicate_key_at_any_level(header: str) -> None:
         parse_header(join(header, b"xx"))
 
 
+@pytest.mark.spec("FMT-14")
 @pytest.mark.parametrize(
     ("first", "second", "size"),
     [
@@ -124,12 +134,14 @@ def test_e105_tensors_do_not_tile_the_file(first: tuple[int, int], second: tuple
         parse_header(join({"a": entry(offsets=first), "b": entry(offsets=second)}, bytes(size)))
 
 
+@pytest.mark.spec("FMT-12")
 @pytest.mark.parametrize("offsets", [[0], [0, 8, 8], [8, 0], [-8, 0], [0.0, 8.0], [False, 8], "0,8", None, {}])
 def test_e105_malformed_offsets(offsets: Any) -> None:
     with rejected(ErrorCode.E105):
         parse_header(join({"a": entry(offsets=offsets)}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-13", "SEC-4")
 @pytest.mark.parametrize(
     ("shape", "end"),
     [
@@ -145,17 +157,20 @@ def test_e106_bytes_do_not_match_the_shape(shape: tuple[int, ...], end: int) -> 
         parse_header(join({"a": entry(shape=shape, offsets=(0, end))}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-11")
 @pytest.mark.parametrize("shape", [[1] * 5, [0], [2, 0], [-1], [2**31], [1.0], [True], ["2"], "2", None, {}, 2])
 def test_e107_rank_or_dimension(shape: Any) -> None:
     with rejected(ErrorCode.E107):
         parse_header(join({"a": entry(shape=shape)}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-33")
 def test_e107_is_raised_when_writing_too() -> None:
     with rejected(ErrorCode.E107):
         header_bytes({}, [("a", TensorInfo(DType.F32, (0,)))])
 
 
+@pytest.mark.spec("FMT-7", "FMT-33")
 def test_e108_too_many_tensors() -> None:
     names = {f"t{i}": 0 for i in range(MAX_TENSORS + 1)}
     with rejected(ErrorCode.E108):
@@ -164,12 +179,14 @@ def test_e108_too_many_tensors() -> None:
         header_bytes({}, ((name, TensorInfo(DType.F16, (1,))) for name in names))
 
 
+@pytest.mark.spec("FMT-7")
 def test_e108_name_too_long() -> None:
     assert parse_header(join({"n" * 512: entry()}, bytes(8)))
     with rejected(ErrorCode.E108):
         parse_header(join({"n" * 513: entry()}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-8", "SEC-6")
 @pytest.mark.parametrize(
     "name", ["", ".", "a.", ".a", "a..b", "a b", "a/b", "ä", "a\n", "a\x00", "../a", "\ud800", "a\u0663"]
 )
@@ -180,24 +197,28 @@ def test_e109_name_outside_the_grammar(name: str) -> None:
         header_bytes({}, [(name, TensorInfo(DType.F32, (1,)))])
 
 
+@pytest.mark.spec("FMT-10")
 @pytest.mark.parametrize("dtype", ["I64", "BOOL", "F8_E4M3", "f32", "", 32, None, ["F32"], {}])
 def test_e110_dtype(dtype: Any) -> None:
     with rejected(ErrorCode.E110):
         parse_header(join({"a": entry(dtype=dtype)}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-9")
 @pytest.mark.parametrize("value", [entry(strides=[1]), {"dtype": "F32", "shape": [2]}, {}, [], None, "F32"])
 def test_e111_entry_fields(value: Any) -> None:
     with rejected(ErrorCode.E111):
         parse_header(join({"a": value}, bytes(8)))
 
 
+@pytest.mark.spec("FMT-15", "SEC-5")
 def test_e112_pickle() -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         with rejected(ErrorCode.E112):
             parse_adapter(pickle.dumps({"weight": list(range(100))}, protocol=protocol))
 
 
+@pytest.mark.spec("FMT-15", "SEC-5")
 def test_e112_zip_as_torch_save_writes() -> None:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -206,18 +227,21 @@ def test_e112_zip_as_torch_save_writes() -> None:
         parse_adapter(buffer.getvalue())
 
 
+@pytest.mark.spec("FMT-15")
 def test_e112_spares_a_header_length_that_looks_like_a_pickle() -> None:
     length = int.from_bytes(b"\x80\x02", "little")
     text = json.dumps({"a": entry()}).ljust(length)
     assert parse_header(join(text, bytes(8))).data_start == 8 + length
 
 
+@pytest.mark.spec("SEC-7")
 @given(st.binary(max_size=400))
 def test_random_bytes_raise_nothing_but_compacter_errors(data: bytes) -> None:
     with pytest.raises(CompacterError):
         parse_adapter(data)
 
 
+@pytest.mark.spec("SEC-7")
 @settings(max_examples=400)
 @given(st.data())
 def test_a_corrupted_file_is_rejected_or_read_as_something_valid(data: st.DataObject) -> None:
@@ -233,6 +257,7 @@ def test_a_corrupted_file_is_rejected_or_read_as_something_valid(data: st.DataOb
     assert parse_adapter(adapter_bytes(adapter)).config == adapter.config
 
 
+@pytest.mark.spec("SEC-7")
 @given(st.data())
 def test_a_header_with_a_changed_value_is_rejected_or_read(data: st.DataObject) -> None:
     """Whole JSON values of the header are replaced by others."""

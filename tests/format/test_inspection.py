@@ -16,6 +16,7 @@ from compacter_core.layout import Part, count_parameters
 from tests.format.builders import CONFIG, RawFile, make_adapter, rejected, with_config
 
 
+@pytest.mark.spec("FWD-23")
 def test_counts_of_the_paper(tmp_path: Path) -> None:
     """n^3 + sum over the sites of 2 r (d + k) + d + k (section 3.4), the norm gain d, and the head 3 d + 3."""
     save_adapter(make_adapter(), tmp_path / "a")
@@ -82,6 +83,7 @@ def test_text_without_optional_parts(tmp_path: Path) -> None:
     assert "none" in text
 
 
+@pytest.mark.spec("SEC-10")
 def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert isinstance(CONFIG.backbone, Backbone)
     backbone = replace(CONFIG.backbone, id="evil\x1b[2J\r\nname")

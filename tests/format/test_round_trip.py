@@ -44,6 +44,7 @@ def test_read_gives_back_what_was_written(adapter: Adapter) -> None:
     assert adapter_bytes(again) == data
 
 
+@pytest.mark.spec("CFG-5")
 @SLOW
 @given(configs())
 def test_configuration_round_trip(config: AdapterConfig) -> None:
@@ -53,6 +54,7 @@ def test_configuration_round_trip(config: AdapterConfig) -> None:
     assert config_to_json(again) == text
 
 
+@pytest.mark.spec("FMT-27", "FMT-28")
 @pytest.mark.parametrize("dtype", DType)
 def test_equal_adapters_give_equal_bytes(dtype: DType) -> None:
     adapter = make_adapter(dtype=dtype)
@@ -64,6 +66,7 @@ def test_equal_adapters_give_equal_bytes(dtype: DType) -> None:
         assert adapter_bytes(other) == adapter_bytes(adapter)
 
 
+@pytest.mark.spec("FMT-27", "FMT-28")
 @pytest.mark.parametrize("dtype", DType)
 def test_canonical_order_and_alignment(dtype: DType) -> None:
     data = adapter_bytes(make_adapter(dtype=dtype))
@@ -109,6 +112,7 @@ def test_the_stock_safetensors_reader_sees_the_same_types_and_shapes(dtype: DTyp
             assert (view.get_dtype(), tuple(view.get_shape())) == (dtype.value, array.shape)
 
 
+@pytest.mark.spec("FMT-17", "FMT-34")
 def test_a_file_rewritten_by_another_tool_becomes_canonical_again() -> None:
     data = adapter_bytes(make_adapter())
     raw = RawFile.take_apart(data)
@@ -137,6 +141,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert load_with_bytes(file)[1] == file.read_bytes()
 
 
+@pytest.mark.spec("FMT-35", "FMT-36")
 def test_hub_profile(tmp_path: Path) -> None:
     adapter = make_adapter()
     folder = tmp_path / "profile"
@@ -149,6 +154,7 @@ def test_hub_profile(tmp_path: Path) -> None:
     assert same(load_adapter(folder), make_adapter(seed=1))
 
 
+@pytest.mark.spec("FMT-35")
 def test_e206_profile_mismatch(tmp_path: Path) -> None:
     adapter = make_adapter()
     save_profile(adapter, tmp_path)
@@ -160,6 +166,7 @@ def test_e206_profile_mismatch(tmp_path: Path) -> None:
     assert load_adapter(tmp_path / "adapter_model.safetensors").config == adapter.config
 
 
+@pytest.mark.spec("FMT-35")
 def test_e206_is_not_raised_for_another_spelling_of_the_same(tmp_path: Path) -> None:
     adapter = make_adapter()
     save_profile(adapter, tmp_path)
@@ -168,6 +175,7 @@ def test_e206_is_not_raised_for_another_spelling_of_the_same(tmp_path: Path) -> 
     assert same(load_adapter(tmp_path), adapter)
 
 
+@pytest.mark.spec("FMT-35")
 def test_a_broken_profile_configuration_has_the_code_of_its_fault(tmp_path: Path) -> None:
     save_profile(make_adapter(), tmp_path)
     file = tmp_path / "adapter_config.json"
@@ -188,6 +196,7 @@ def test_e005_unreadable(tmp_path: Path) -> None:
         load_adapter(tmp_path)
 
 
+@pytest.mark.spec("FMT-1")
 def test_e101_truncated_file_on_disk(tmp_path: Path) -> None:
     data = adapter_bytes(make_adapter())
     file = tmp_path / "a.safetensors"

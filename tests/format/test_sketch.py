@@ -36,6 +36,7 @@ SPLITMIX64_1234567 = (
 WEIGHT = np.random.default_rng(0).standard_normal((96, 64)) * 0.02
 
 
+@pytest.mark.spec("SKT-1")
 def test_positions_come_from_splitmix64_seeded_by_the_shape() -> None:
     size = 1234567
     assert {z % size for z in SPLITMIX64_1234567} <= set(sketch_indices((size,)).tolist())
@@ -59,6 +60,7 @@ def independent_indices(shape: tuple[int, ...]) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.spec("SKT-1")
 @pytest.mark.parametrize("shape", [(257,), (768,), (16, 17), (768, 768), (3072, 768), (768, 3072), (65536, 65536)])
 def test_positions_follow_the_specification(shape: tuple[int, ...]) -> None:
     assert sketch_indices(shape).tolist() == independent_indices(shape)
@@ -79,11 +81,13 @@ def test_positions_depend_on_the_shape_and_not_only_on_the_size() -> None:
     assert sketch_indices((64, 32)).tolist() != sketch_indices((32, 64)).tolist()
 
 
+@pytest.mark.spec("SKT-1")
 def test_small_arrays_are_sketched_whole() -> None:
     weight = np.arange(256, dtype=np.float32).reshape(16, 16)
     assert np.array_equal(sketch_weight(weight), weight.ravel())
 
 
+@pytest.mark.spec("SKT-1")
 def test_positions_are_row_major_in_in_by_out_whatever_the_memory_order() -> None:
     weight = np.arange(96 * 64).reshape(96, 64)
     assert np.array_equal(sketch_weight(weight), sketch_indices((96, 64)))
@@ -117,11 +121,13 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 }
 
 
+@pytest.mark.spec("SKT-6")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_cast_or_quantised_weight_is_recognised(change: Callable[[Array], Array]) -> None:
     assert correlation(sketch_weight(WEIGHT), change(WEIGHT)) > THRESHOLD
 
 
+@pytest.mark.spec("SKT-6")
 @pytest.mark.parametrize("seed", range(20))
 def test_another_weight_is_not(seed: int) -> None:
     other = np.random.default_rng(seed + 1).standard_normal(WEIGHT.shape)
@@ -148,6 +154,7 @@ def test_an_array_of_another_size_does_not_correlate() -> None:
     assert correlation(sketch_bias(np.arange(8.0)), np.arange(9.0)) == 0.0
 
 
+@pytest.mark.spec("SKT-6")
 def test_constant_arrays() -> None:
     zeros, ones = np.zeros(8), np.ones(8)
     assert correlation(sketch_bias(zeros), zeros) == 1.0

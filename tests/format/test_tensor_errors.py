@@ -44,6 +44,7 @@ def changed(change: Callable[[dict[str, Array]], object], adapter: Adapter | Non
     return replace(adapter, tensors=tensors)
 
 
+@pytest.mark.spec("FMT-19")
 @pytest.mark.parametrize("name", sorted(set(make_adapter().tensors) - {RULE}))
 def test_e301_missing_tensor(name: str) -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
@@ -51,6 +52,7 @@ def test_e301_missing_tensor(name: str) -> None:
     both_ways(ErrorCode.E301, raw, changed(lambda tensors: tensors.pop(name)))
 
 
+@pytest.mark.spec("SKT-4")
 def test_e301_sketch_missing_for_one_of_the_sites() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     del raw.tensors[SKETCH]
@@ -59,6 +61,7 @@ def test_e301_sketch_missing_for_one_of_the_sites() -> None:
     both_ways(ErrorCode.E301, raw, replace(adapter, sketches=sketches))
 
 
+@pytest.mark.spec("SKT-4")
 def test_sketches_may_be_absent_altogether_and_bias_sketches_one_by_one() -> None:
     adapter = make_adapter()
     weights = {name: array for name, array in adapter.sketches.items() if name != BIAS_SKETCH}
@@ -80,6 +83,7 @@ RULES = {
 }
 
 
+@pytest.mark.spec("FMT-19")
 @pytest.mark.parametrize(("projection", "name"), RULES.values(), ids=RULES.keys())
 def test_e302_missing_rule(projection: Projection, name: str) -> None:
     adapter = make_adapter(with_config(projection=projection))
@@ -88,6 +92,7 @@ def test_e302_missing_rule(projection: Projection, name: str) -> None:
     both_ways(ErrorCode.E302, raw, changed(lambda tensors: tensors.pop(name), adapter))
 
 
+@pytest.mark.spec("FMT-20")
 @pytest.mark.parametrize(
     "name",
     [
@@ -115,6 +120,7 @@ def test_e303_unexpected_tensor(name: str) -> None:
     both_ways(ErrorCode.E303, raw, adapter)
 
 
+@pytest.mark.spec("FMT-20")
 def test_e303_own_copy_of_a_shared_rule() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     raw.tensors["site.encoder.0.ffn.down.phm_rule"] = raw.tensors[RULE]
@@ -132,6 +138,7 @@ def test_e303_sketches_and_tensors_exchanged_in_memory() -> None:
             adapter_bytes(wrong)
 
 
+@pytest.mark.spec("FMT-22")
 @pytest.mark.parametrize("name", [*sorted(adapter_layout(CONFIG)), "head.classifier.weight"])
 def test_e304_shape(name: str) -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
@@ -140,6 +147,7 @@ def test_e304_shape(name: str) -> None:
     both_ways(ErrorCode.E304, raw, adapter)
 
 
+@pytest.mark.spec("FMT-22")
 def test_e304_transposed_weight_of_the_same_size() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     raw.tensors[W_LEFT].shape.reverse()
@@ -147,6 +155,7 @@ def test_e304_transposed_weight_of_the_same_size() -> None:
         parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("SKT-3")
 @pytest.mark.parametrize(("name", "shape"), [(SKETCH, (257,)), (SKETCH, (16, 16)), (BIAS_SKETCH, (7,))])
 def test_e304_sketch(name: str, shape: tuple[int, ...]) -> None:
     adapter = make_adapter()
@@ -156,6 +165,7 @@ def test_e304_sketch(name: str, shape: tuple[int, ...]) -> None:
     both_ways(ErrorCode.E304, raw, replace(adapter, sketches=sketches))
 
 
+@pytest.mark.spec("FMT-23")
 @pytest.mark.parametrize("name", [RULE, "head.classifier.bias", f"override.{NORM}.weight"])
 def test_e305_mixed_types(name: str) -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
@@ -171,6 +181,7 @@ def test_e305_arrays_of_another_type_than_the_adapter_says() -> None:
             adapter_bytes(replace(make_adapter(), dtype=dtype))
 
 
+@pytest.mark.spec("SKT-2")
 def test_sketches_keep_float32_beside_any_type() -> None:
     data = adapter_bytes(make_adapter(dtype=DType.BF16))
     raw = RawFile.take_apart(data)
@@ -178,6 +189,7 @@ def test_sketches_keep_float32_beside_any_type() -> None:
     assert {tensor.dtype for name, tensor in raw.tensors.items() if not name.startswith("sketch.")} == {"BF16"}
 
 
+@pytest.mark.spec("SKT-2")
 def test_e110_sketch_of_another_type() -> None:
     raw = RawFile.take_apart(adapter_bytes(make_adapter()))
     tensor = raw.tensors[SKETCH]
@@ -186,6 +198,7 @@ def test_e110_sketch_of_another_type() -> None:
         parse_adapter(raw.put_together())
 
 
+@pytest.mark.spec("FMT-24")
 @pytest.mark.parametrize("dtype", DType)
 @pytest.mark.parametrize("name", [W_LEFT, SKETCH])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -211,6 +224,7 @@ def test_e306_cast_beyond_the_range() -> None:
         cast(adapter, DType.F16)
 
 
+@pytest.mark.spec("FMT-25")
 def test_e307_override_and_head_of_the_same_tensor_disagree() -> None:
     config = with_config(overrides=(Override(name="classifier.bias", kind=OverrideKind.HEAD),))
     adapter = make_adapter(config)
@@ -222,6 +236,7 @@ def test_e307_override_and_head_of_the_same_tensor_disagree() -> None:
     both_ways(ErrorCode.E307, raw, disagreeing)
 
 
+@pytest.mark.spec("FMT-21")
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -237,6 +252,7 @@ def test_e308_dense_and_factored_form(name: str, shape: tuple[int, ...]) -> None
     both_ways(ErrorCode.E308, raw, adapter)
 
 
+@pytest.mark.spec("FMT-21")
 def test_e308_spares_backbone_tensors_of_the_same_names() -> None:
     """A head's or an override's own names mean nothing here."""
     names = ("dense.W", "dense.W_left")
@@ -244,6 +260,7 @@ def test_e308_spares_backbone_tensors_of_the_same_names() -> None:
     assert parse_adapter(adapter_bytes(make_adapter(config))).config == config
 
 
+@pytest.mark.spec("FMT-26")
 def test_e309_element_budget(tmp_path: Path) -> None:
     adapter = make_adapter()
     data = adapter_bytes(adapter)
@@ -256,12 +273,14 @@ def test_e309_element_budget(tmp_path: Path) -> None:
         load_adapter(tmp_path / "a.safetensors", max_elements=elements - 1)
 
 
+@pytest.mark.spec("FMT-26", "SEC-3")
 def test_e309_default_budget_is_checked_on_the_table_alone() -> None:
     infos = {"a": TensorInfo(DType.F16, (2**14, 2**14)), "b": TensorInfo(DType.F16, (1,))}
     with rejected(ErrorCode.E309):
         check_infos(CONFIG, infos)
 
 
+@pytest.mark.spec("FMT-22")
 @pytest.mark.parametrize("kind", [OverrideKind.NORM, OverrideKind.BIAS])
 def test_e404_norm_or_bias_override_that_is_no_vector(kind: OverrideKind) -> None:
     config = with_config(overrides=(Override(name=f"{NORM}.bias", kind=kind),))

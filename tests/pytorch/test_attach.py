@@ -102,6 +102,7 @@ def test_initial_values_come_from_the_generator(generator: int | torch.Generator
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.spec("INI-1")
 def test_initial_values_are_the_reference_s() -> None:
     model = tiny_model("bert")
     attached = attach(model, tiny_adapter_config(model), generator=11)

@@ -89,6 +89,7 @@ def test_regression_has_no_labels() -> None:
     assert head.labels == ()
 
 
+@pytest.mark.spec("SEC-11")
 @pytest.mark.parametrize(
     ("given", "stored"),
     [

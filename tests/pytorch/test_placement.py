@@ -59,6 +59,7 @@ class Watch:
         self.seen[key] = np.concatenate([self.seen[key], array], axis=1) if key in self.seen else array
 
 
+@pytest.mark.spec("PLC-2", "PLC-3", "PLC-8")
 @pytest.mark.parametrize("attach", PLACEMENTS, ids=name_of)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_sublayer(model_type: str, attach: Attach) -> None:
@@ -139,6 +140,7 @@ def test_chunked_feed_forward(model_type: str, preset: str) -> None:
         _check_sublayer(attached, watch, site.id)
 
 
+@pytest.mark.spec("PLC-9")
 def test_adapter_sees_what_dropout_leaves() -> None:
     """D reads h, after dropout, in training too."""
     model = tiny_model("bert", dropout=0.5)
@@ -155,6 +157,7 @@ def test_adapter_sees_what_dropout_leaves() -> None:
     assert torch.equal(x[~dropped], 2 * linear_output[~dropped])
 
 
+@pytest.mark.spec("PLC-7")
 def test_per_site_placement() -> None:
     """A site's own `attach` wins over the adapter's."""
     model = tiny_model("bert")

@@ -21,6 +21,7 @@ def with_another_pooler() -> torch.nn.Module:
     return model
 
 
+@pytest.mark.spec("SKT-9")
 def test_another_pooler_is_refused(tmp_path: Path) -> None:
     model = tiny_model("bert")
     attach(model, tiny_adapter_config(model))

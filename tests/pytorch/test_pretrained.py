@@ -171,6 +171,7 @@ MISFITS: dict[str, tuple[ErrorCode, Callable[[Adapter], Adapter]]] = {
 }
 
 
+@pytest.mark.spec("SKT-7", "SKT-8", "SKT-9", "SKT-10", "SKT-11", "ERR-1")
 @pytest.mark.parametrize("misfit", MISFITS)
 def test_misfits_are_refused_and_change_nothing(misfit: str) -> None:
     code, change = MISFITS[misfit]
@@ -193,6 +194,7 @@ def test_misfits_are_refused_and_change_nothing(misfit: str) -> None:
     assert adapter_bytes(attached.to_adapter()) == adapter_bytes(state)
 
 
+@pytest.mark.spec("SKT-5")
 def test_half_precision_backbone_is_recognised() -> None:
     adapter = attach_trained(tiny_model("bert")).to_adapter()
     attach_adapter(tiny_model("bert").to(torch.bfloat16), adapter)

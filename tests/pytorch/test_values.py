@@ -37,6 +37,7 @@ def tensor(array: Array, dtype: DType) -> torch.Tensor:
     return torch.from_numpy(np.array(array)).to(TORCH[dtype])
 
 
+@pytest.mark.spec("FWD-1", "NUM-1")
 @pytest.mark.parametrize("dtype", TORCH)
 @pytest.mark.parametrize("non_linearity", Activation)
 @pytest.mark.parametrize("kind", ProjectionKind)
@@ -59,6 +60,7 @@ def test_delta(kind: ProjectionKind, non_linearity: Activation, dtype: DType, da
     assert worst_ratio(to_array(got, dtype), expected, bound) <= 1
 
 
+@pytest.mark.spec("GRD-1", "NUM-9")
 @pytest.mark.parametrize("dtype", TORCH)
 @pytest.mark.parametrize("kind", ProjectionKind)
 @settings(max_examples=30, deadline=None)
@@ -91,6 +93,7 @@ def test_gradients(kind: ProjectionKind, dtype: DType, data: st.DataObject) -> N
         assert worst_ratio(to_array(parameter.grad, dtype), total, np.asarray(bound)) <= 1, name
 
 
+@pytest.mark.spec("FWD-9", "FWD-10")
 @pytest.mark.parametrize("kind", ProjectionKind)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())

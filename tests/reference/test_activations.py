@@ -24,6 +24,7 @@ def own_error(kind: Activation, z: Array) -> Array:
     return activation_error(kind, z, np.zeros_like(z), DOUBLE)
 
 
+@pytest.mark.spec("FWD-14", "FWD-15", "FWD-16", "FWD-17", "FWD-18", "FWD-19")
 @KINDS
 @given(z=points)
 def test_value_is_the_textbooks(kind: Activation, z: Array) -> None:
@@ -31,6 +32,7 @@ def test_value_is_the_textbooks(kind: Activation, z: Array) -> None:
     assert (oracle.distance(activate(kind, z), expected) <= own_error(kind, z)).all()
 
 
+@pytest.mark.spec("GRD-11")
 @pytest.mark.parametrize("kind", SMOOTH)
 @given(z=points)
 def test_derivative_is_the_slope_of_the_value(kind: Activation, z: Array) -> None:
@@ -46,6 +48,7 @@ def test_complex_step_gives_the_derivative(kind: Activation, z: Array) -> None:
     assert (np.abs(slope - derivative(kind, z)) <= 16 * DOUBLE.u_s * (1 + np.abs(z))).all()
 
 
+@pytest.mark.spec("GRD-11")
 @pytest.mark.parametrize("z", [-3.0, 0.0, 2.0])
 def test_relu_is_flat_up_to_zero(z: float) -> None:
     assert derivative(Activation.RELU, np.array([z])) == (1.0 if z > 0 else 0.0)
@@ -60,6 +63,7 @@ def test_type_and_shape_are_kept(kind: Activation, dtype: type[np.floating]) -> 
         assert result.shape == z.shape
 
 
+@pytest.mark.spec("FWD-21")
 @KINDS
 def test_nan_stays_where_it_is(kind: Activation) -> None:
     z = np.array([np.nan, -1.0, 1.0])
@@ -68,6 +72,7 @@ def test_nan_stays_where_it_is(kind: Activation) -> None:
         assert np.isnan(derivative(kind, z)).tolist() == [True, False, False]
 
 
+@pytest.mark.spec("FWD-20")
 @KINDS
 @pytest.mark.parametrize("z", [-1e300, -1e5, 1e5, 1e300])
 def test_large_arguments_saturate_without_a_warning(kind: Activation, z: float) -> None:
@@ -81,6 +86,7 @@ def test_large_arguments_saturate_without_a_warning(kind: Activation, z: float) 
         assert value == (0.0 if flat else z)
 
 
+@pytest.mark.spec("FWD-14", "FWD-15")
 def test_gelu_new_is_not_gelu() -> None:
     """Largest difference about 4.73e-4, near -2.70: the point that conformance vectors should probe."""
     z = np.linspace(-6, 6, 100_001)

@@ -24,6 +24,7 @@ ACTIVATIONS = pytest.mark.parametrize("non_linearity", Activation)
 OWN_SHARE = 0.5
 
 
+@pytest.mark.spec("FWD-1", "FWD-2", "FWD-11", "FWD-12")
 @KINDS
 @ACTIVATIONS
 @settings(max_examples=15)
@@ -42,6 +43,7 @@ def test_delta_and_forward_equal_the_oracle(
     assert delta(site, x).shape == x.shape
 
 
+@pytest.mark.spec("GRD-1", "GRD-8", "GRD-9")
 @KINDS
 @ACTIVATIONS
 @settings(max_examples=10)
@@ -61,6 +63,7 @@ def test_gradients_equal_the_oracles_differences(
             assert oracle.distance(gradient[place][None], [expected]) <= OWN_SHARE * bounds[name][place], name
 
 
+@pytest.mark.spec("GRD-1", "GRD-8", "GRD-9")
 @KINDS
 @pytest.mark.parametrize("non_linearity", [kind for kind in Activation if kind is not Activation.GELU])
 @settings(max_examples=15)
@@ -74,6 +77,7 @@ def test_gradients_equal_complex_steps(kind: ProjectionKind, non_linearity: Acti
         assert worst_ratio(gradient, expected, bounds[name]) <= 1, name
 
 
+@pytest.mark.spec("GRD-9")
 @given(data=st.data())
 def test_gradients_cover_exactly_the_tensors(data: st.DataObject) -> None:
     site = data.draw(site_parameters())
@@ -90,6 +94,7 @@ def test_gradients_cover_exactly_the_tensors(data: st.DataObject) -> None:
         assert gradients.scaling.shape == site.scaling.shape
 
 
+@pytest.mark.spec("FWD-21", "CNV-1")
 @given(data=st.data())
 def test_a_nan_spoils_its_own_row_only(data: st.DataObject) -> None:
     site = data.draw(site_parameters())
@@ -101,6 +106,7 @@ def test_a_nan_spoils_its_own_row_only(data: st.DataObject) -> None:
     assert worst_ratio(spoilt[::2], clean[::2], delta_bound(site, x[::2], storage=DType.F64, accumulate=DType.F64)) <= 1
 
 
+@pytest.mark.spec("FWD-22")
 @KINDS
 @given(data=st.data())
 def test_zero_length_batches(kind: ProjectionKind, data: st.DataObject) -> None:

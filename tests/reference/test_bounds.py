@@ -49,6 +49,7 @@ ORDERS = pytest.mark.parametrize("order", Order)
 KINDS = pytest.mark.parametrize("kind", ProjectionKind)
 
 
+@pytest.mark.spec("NUM-2", "NUM-3", "NUM-7", "NUM-8")
 @PRECISIONS
 @ORDERS
 @KINDS
@@ -73,6 +74,7 @@ def test_values_stay_within(
     assert worst_ratio(y, forward(site, x, skip), bound) <= 1
 
 
+@pytest.mark.spec("NUM-9", "NUM-11", "NUM-12")
 @PRECISIONS
 @ORDERS
 @KINDS
@@ -95,6 +97,7 @@ def test_gradients_stay_within(
     assert max(ratios.values()) <= 1, ratios
 
 
+@pytest.mark.spec("NUM-4")
 @pytest.mark.parametrize(("storage", "accumulate"), TYPES[1:], ids=lambda dtype: dtype.value)
 @ORDERS
 @KINDS
@@ -118,6 +121,7 @@ def test_underflow_is_covered(
     assert max(ratios.values()) <= 1, ratios
 
 
+@pytest.mark.spec("NUM-4", "NUM-8")
 @PRECISIONS
 @settings(max_examples=25)
 @given(data=st.data())
@@ -141,6 +145,7 @@ def test_wrong_inputs_are_propagated(storage: DType, accumulate: DType, data: st
     assert worst_ratio(got, forward(site, x, skip), bound) <= 1
 
 
+@pytest.mark.spec("NUM-14")
 @PRECISIONS
 @KINDS
 @settings(max_examples=25)
@@ -158,6 +163,7 @@ def test_folded_form_stays_within(storage: DType, accumulate: DType, kind: Proje
     assert ratio <= 1
 
 
+@pytest.mark.spec("NUM-15")
 @PRECISIONS
 @pytest.mark.parametrize("two_pass", [True, False])
 @settings(max_examples=40)
@@ -189,6 +195,7 @@ def test_layer_norm_equals_the_oracle(data: st.DataObject) -> None:
     assert (got <= bound / 2).all()
 
 
+@pytest.mark.spec("NUM-5", "NUM-10")
 @PRECISIONS
 @pytest.mark.parametrize("kind", Activation)
 def test_activation_allowances_hold_everywhere(storage: DType, accumulate: DType, kind: Activation) -> None:
@@ -215,6 +222,7 @@ def drift(site: SiteParameters, x: Array, storage: DType, accumulate: DType) -> 
     return worst_ratio(implementation.delta(x), delta(site, x), bound), gradients
 
 
+@pytest.mark.spec("NUM-4")
 @pytest.mark.parametrize("storage", [DType.F16, DType.BF16])
 @KINDS
 @settings(max_examples=25)
@@ -228,6 +236,7 @@ def test_counts_of_stored_roundings_are_nearly_reached(
     assert gradients <= 1
 
 
+@pytest.mark.spec("NUM-4")
 @pytest.mark.parametrize("storage", [DType.F32, DType.BF16])
 @KINDS
 def test_counts_of_partial_sums_are_nearly_reached(storage: DType, kind: ProjectionKind) -> None:
@@ -249,6 +258,7 @@ def test_counts_of_partial_sums_are_nearly_reached(storage: DType, kind: Project
     assert gradients <= 1
 
 
+@pytest.mark.spec("NUM-1")
 class TestWorstRatio:
     """The comparison itself must be able to fail."""
 

@@ -61,6 +61,7 @@ def uniform(bound: float) -> Callable[[float], float]:
     return lambda value: min(max((value + bound) / (2 * bound), 0.0), 1.0)
 
 
+@pytest.mark.spec("INI-1", "INI-10", "FWD-23")
 @given(config=adapter_configs(), seed=st.integers(0, 2**32 - 1))
 def test_layout_is_covered_exactly_and_seeds_decide(config: AdapterConfig, seed: int) -> None:
     first, second = (initialise(config, np.random.default_rng(seed)) for _ in range(2))
@@ -71,17 +72,20 @@ def test_layout_is_covered_exactly_and_seeds_decide(config: AdapterConfig, seed:
     assert sum(array.size for array in first.values()) == count_parameters(config)
 
 
+@pytest.mark.spec("INI-10")
 def test_another_seed_gives_other_values() -> None:
     first, second = (initialise(lphm(), np.random.default_rng(seed)) for seed in (0, 1))
     same = [name for name in first if np.array_equal(first[name], second[name])]
     assert all(name.endswith((".b", ".scaling")) for name in same)
 
 
+@pytest.mark.spec("INI-8", "INI-9")
 def test_biases_are_zero_and_scalings_one() -> None:
     assert not drawn(lphm(), ".b").any()
     assert (drawn(lphm(), ".scaling") == 1).all()
 
 
+@pytest.mark.spec("INI-2", "INI-3")
 @pytest.mark.parametrize(
     ("shared", "rule_std", "std"), [(False, None, 0.01), (True, None, 1e-4), (True, 0.5, 0.5), (False, 0.5, 0.5)]
 )
@@ -90,6 +94,7 @@ def test_rule_is_normal(shared: bool, rule_std: float | None, std: float) -> Non
     assert_distributed(drawn(config, ".phm_rule", rule_std, times=100), normal(std))
 
 
+@pytest.mark.spec("INI-4")
 @pytest.mark.parametrize("shared", [False, True])
 def test_factors_of_the_rule_give_its_deviation(shared: bool) -> None:
     projection = Projection(kind=ProjectionKind.PHM, phm_dim=8, factorized_phm_rule=True, shared_phm_rule=shared)
@@ -99,6 +104,7 @@ def test_factors_of_the_rule_give_its_deviation(shared: bool) -> None:
     assert_distributed(drawn(config, ".phm_rule_right", times=200), normal(math.sqrt(1e-4 if shared else 0.01)))
 
 
+@pytest.mark.spec("INI-5")
 @pytest.mark.parametrize(
     ("ending", "rows", "columns"),
     [("down.W_left", 24, 2), ("down.W_right", 2, 6), ("up.W_left", 6, 2), ("up.W_right", 2, 24)],
@@ -108,15 +114,18 @@ def test_lphm_factors_are_xavier_uniform(ending: str, rows: int, columns: int) -
     assert_distributed(drawn(lphm(), ending), uniform(math.sqrt(2) * math.sqrt(6 / (rows + columns))))
 
 
+@pytest.mark.spec("INI-5")
 def test_phm_weights_are_xavier_uniform() -> None:
     config = config_of(Projection(kind=ProjectionKind.PHM, phm_dim=4))
     assert_distributed(drawn(config, ".W"), uniform(math.sqrt(2) * math.sqrt(6 / (24 + 6))))
 
 
+@pytest.mark.spec("INI-6")
 def test_dense_weights_are_normal() -> None:
     assert_distributed(drawn(config_of(Projection(kind=ProjectionKind.DENSE)), ".W"), normal(0.01))
 
 
+@pytest.mark.spec("INI-7")
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_low_rank_products_have_the_deviation_of_dense_weights(rank: int) -> None:
     config = config_of(Projection(kind=ProjectionKind.LOW_RANK, phm_rank=rank), sites=200)
@@ -153,6 +162,7 @@ def compacter(d: int, k: int, sites: list[str]) -> AdapterConfig:
     )
 
 
+@pytest.mark.spec("FWD-23")
 def test_parameter_counts_of_the_paper() -> None:
     """BERT-base and T5-base at reduction 32: d = 768, k = 24, at 24 and at 48 sites (0.073 % with the norms)."""
     encoder = [f"encoder.{layer}.{kind}" for layer in range(12) for kind in ("self_attn", "ffn")]

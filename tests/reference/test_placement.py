@@ -20,6 +20,7 @@ def norm(v: Array) -> Array:
     return 3 * v + 1
 
 
+@pytest.mark.spec("PLC-2", "PLC-3", "PLC-4", "PLC-5")
 @pytest.mark.parametrize("input_", Input)
 @pytest.mark.parametrize("skip", Skip)
 @given(data=st.data())

@@ -21,6 +21,7 @@ KINDS = pytest.mark.parametrize("kind", ProjectionKind)
 DOUBLE = Precision.of(DType.F64, DType.F64)
 
 
+@pytest.mark.spec("FWD-3", "FWD-4", "FWD-5", "FWD-6", "FWD-8")
 @KINDS
 @given(data=st.data())
 def test_weight_equals_the_loops(kind: ProjectionKind, data: st.DataObject) -> None:
@@ -30,6 +31,7 @@ def test_weight_equals_the_loops(kind: ProjectionKind, data: st.DataObject) -> N
     assert (oracle.distance(weight(p), oracle.weight(p)) <= bound).all()
 
 
+@pytest.mark.spec("CNV-2", "FWD-5", "FWD-6", "FWD-8")
 @pytest.mark.parametrize("kind", [ProjectionKind.PHM, ProjectionKind.LPHM])
 @given(data=st.data())
 def test_weight_is_a_sum_of_kronecker_products(kind: ProjectionKind, data: st.DataObject) -> None:
@@ -41,6 +43,7 @@ def test_weight_is_a_sum_of_kronecker_products(kind: ProjectionKind, data: st.Da
     np.testing.assert_array_equal(weight(p), expected)
 
 
+@pytest.mark.spec("CNV-1", "CNV-2", "FWD-7")
 def test_paper_example_by_hand() -> None:
     """N = 2, in = 4, out = 2: the first axis of A counts blocks of the input."""
     p = ProjectionParameters(
@@ -54,6 +57,7 @@ def test_paper_example_by_hand() -> None:
     np.testing.assert_array_equal(project(p, np.array([1.0, 0.0, 1.0, 0.0])), [40.5, 60.5])
 
 
+@pytest.mark.spec("GRD-2", "GRD-3", "GRD-4", "GRD-5", "GRD-6", "GRD-7", "GRD-8")
 @KINDS
 @settings(max_examples=30)
 @given(data=st.data())
@@ -75,6 +79,7 @@ def test_gradients_equal_complex_steps(kind: ProjectionKind, data: st.DataObject
         np.testing.assert_array_equal(gradients[name], complex_steps(tensor, objective), err_msg=name)
 
 
+@pytest.mark.spec("CNV-1")
 @given(data=st.data())
 def test_any_leading_axes_and_strides(data: st.DataObject) -> None:
     site = data.draw(site_parameters(integers=True))
