@@ -1,0 +1,154 @@
+"""From a question to a case with its three files; questions are drawn again until they notice every mutant they should."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+
+from compacter_core.adapter import Array, DType
+from compacter_core.conformance.case import Case, Expectation
+from compacter_core.conformance.generate.bounds import PAIRS, rounded_up
+from compacter_core.conformance.generate.builder import Builder
+from compacter_core.conformance.generate.questions import Question, Tensors
+from compacter_core.conformance.generate.source import Source
+from compacter_core.conformance.generate.tensor_bytes import tensor_bytes
+from compacter_core.conformance.mutants import Mutant, mutants_for
+from compacter_core.conformance.mutation.numerics import Numerics
+from compacter_core.conformance.tensor_files import Tensor
+from compacter_core.conformance.words import Flag
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.writer import adapter_bytes
+from compacter_core.reference.bounds import worst_ratio
+
+EVERY_DTYPE: Final = tuple(DType)
+MARGIN: Final = 4.0
+"""By how much a mutant's error has to exceed the bound of F32."""
+
+_ATTEMPTS: Final = 100
+_LARGEST_INTEGER: Final = 256.0
+"""The largest integer up to which every integer is a bfloat16."""
+
+Q = TypeVar("Q", bound=Question)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a case is besides its question.
+
+    Args:
+        id: of the case.
+        statements: that it tests.
+        flags: what is special about it; with `exact` the bounds are 0, and every sum of magnitudes is at most 256.
+        dtypes: types it is run in.
+        comment: what is special about it, in words.
+        notices: whether it has to notice the mutants that its configuration is open to.
+    """
+
+    id: str
+    statements: tuple[str, ...]
+    flags: frozenset[Flag] = frozenset()
+    dtypes: tuple[DType, ...] = EVERY_DTYPE
+    comment: str = ""
+    notices: bool = True
+
+
+def add(builder: Builder, plan: Plan, make: Callable[[Source], Question]) -> None:
+    """Draw a question and add its case.
+
+    Args:
+        builder: takes the case and its files.
+        plan: what the case is.
+        make: the question from a source of values.
+
+    Raises:
+        CompacterError: E801 if no draw of 100 notices every mutant, or is exact.
+    """
+    reasons: Sequence[str] = ()
+    for attempt in range(_ATTEMPTS):
+        question = make(Source(f"{plan.id}#{attempt}"))
+        expected = question.expected()
+        reasons = _reasons_against(question, plan, expected)
+        if not reasons:
+            _add(builder, plan, question, expected)
+            return
+    raise CompacterError(
+        ErrorCode.E801,
+        f"no draw of {_ATTEMPTS} makes a useful case {plan.id}",
+        value=list(reasons),
+        expected="a case that notices its mutants",
+    )
+
+
+def noticed(question: Question, mutant: Mutant, expected: Tensors, *, exact: bool) -> bool:
+    """Whether the mutant's error is somewhere `MARGIN` times the bound of F32, and so larger than that of F64 too."""
+    bounds = _bounds(question, PAIRS[1], exact=exact)
+    got = question.answer(mutant.numerics())
+    if got.keys() != expected.keys():
+        return True
+    return any(worst_ratio(got[name], expected[name], bounds[name]) >= MARGIN for name in expected)
+
+
+def _reasons_against(question: Question, plan: Plan, expected: Tensors) -> list[str]:
+    exact = Flag.EXACT in plan.flags
+    if exact and (largest := _largest_sum(question)) > _LARGEST_INTEGER:
+        return [f"a sum of magnitudes {largest:g}"]
+    if not plan.notices:
+        return []
+    return [
+        mutant.name
+        for mutant in mutants_for(question.op, question.adapter.config)
+        if not noticed(question, mutant, expected, exact=exact)
+    ]
+
+
+def _largest_sum(question: Question) -> float:
+    """The largest sum of magnitudes on the way to the answer, whatever the order of evaluation.
+
+    It is the answer for the question of absolute values with the identity as activation. No tensor has a 0 there, and
+    no magnitude below 1 stands, so no partial sum is larger.
+    """
+    magnitudes = question.absolute().answer(Numerics())
+    return max(float(array.max(initial=0.0)) for array in magnitudes.values())
+
+
+def _bounds(question: Question, pair: tuple[DType, DType], *, exact: bool) -> Tensors:
+    bounds = question.bounds(pair)
+    return {name: np.zeros_like(bound) if exact else bound for name, bound in bounds.items()}
+
+
+def _add(builder: Builder, plan: Plan, question: Question, expected: Tensors) -> None:
+    files = {
+        "adapter": adapter_bytes(question.adapter),
+        "inputs": tensor_bytes({name: _stored(array) for name, array in question.inputs().items()}),
+    }
+    paths = {name: builder.file(f"{plan.id}.{name}.safetensors", data) for name, data in files.items()}
+    expectation = builder.file(f"{plan.id}.expected.safetensors", _expectation(question, plan, expected))
+    builder.case(
+        Case(
+            id=plan.id,
+            statements=tuple(dict.fromkeys(plan.statements)),
+            op=question.op,
+            expect=Expectation(tensors=expectation),
+            flags=plan.flags,
+            dtypes=plan.dtypes,
+            files=paths,
+            args=question.args,
+            comment=plan.comment,
+        )
+    )
+
+
+def _expectation(question: Question, plan: Plan, expected: Tensors) -> bytes:
+    """The expected values, and for each pair of types that the case is run in their bounds (CNF-12)."""
+    tensors = {name: Tensor(array, DType.F64) for name, array in expected.items()}
+    for pair in PAIRS:
+        if pair[0] in plan.dtypes:
+            bounds = _bounds(question, pair, exact=Flag.EXACT in plan.flags)
+            for name in expected:
+                tensors[f"bound.{pair[0]}.{pair[1]}.{name}"] = Tensor(rounded_up(bounds[name]), DType.F32)
+    return tensor_bytes(tensors)
+
+
+def _stored(array: Array) -> Tensor:
+    return Tensor(array.astype(np.float32), DType.F32)

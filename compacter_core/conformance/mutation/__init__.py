@@ -1,0 +1,1 @@
+"""Wrong implementations, made by changing one thing in a right one: what the suite has to notice."""

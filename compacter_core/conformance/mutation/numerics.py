@@ -1,0 +1,98 @@
+"""A right implementation in parts that a mutant can replace one by one: the reference in float64."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compacter_core.adapter import Adapter, Array, SiteParameters
+from compacter_core.config import AdapterConfig, Attach
+from compacter_core.layout import Side, count_parameters, projection_names, scaling_name
+from compacter_core.reference.adapter import Gradients, delta, vjp
+from compacter_core.reference.initialise import initialise
+from compacter_core.reference.placement import Norm, sublayer
+from compacter_core.reference.rounding import float64_site
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """What one use of a tensor adds to its gradient.
+
+    Args:
+        name: of the tensor in the file, or `x.<site>`.
+        site: the place in the list of sites.
+        side: of the projection; None for inputs and scalings.
+        value: the gradient.
+    """
+
+    name: str
+    site: int
+    side: Side | None
+    value: Array
+
+
+class Numerics:
+    """Everything that a case with numbers, an initialisation or a count asks; the defaults are right."""
+
+    def site(self, adapter: Adapter, site_id: str) -> SiteParameters:
+        """The tensors of a site, float64."""
+        return float64_site(adapter.site(site_id))
+
+    def delta(self, site: SiteParameters, x: Array) -> Array:
+        """What the adapter adds."""
+        return delta(site, x)
+
+    def forward(self, site: SiteParameters, x: Array, skip: Array) -> Array:
+        """The output y."""
+        return skip + self.delta(site, x)
+
+    def vjp(self, site: SiteParameters, x: Array, g: Array) -> Gradients:
+        """Gradients of sum(g * delta(x))."""
+        return vjp(site, x, g)
+
+    def sublayer(self, attach: Attach, site: SiteParameters, r: Array, h: Array, norm: Norm) -> Array:
+        """The sublayer's result."""
+        return sublayer(attach, site, r, h, norm)
+
+    def gradient(
+        self, adapter: Adapter, sites: Sequence[str], x: Mapping[str, Array], g: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Gradients of the sum over sites, by name."""
+        total: dict[str, Array] = {}
+        for share in self.shares(adapter, sites, x, g):
+            total[share.name] = total[share.name] + share.value if share.name in total else share.value
+        return total
+
+    def shares(
+        self, adapter: Adapter, sites: Sequence[str], x: Mapping[str, Array], g: Mapping[str, Array]
+    ) -> list[Share]:
+        """What is summed to the gradients."""
+        found = []
+        for index, site_id in enumerate(sites):
+            site = adapter.config.site(site_id)
+            gradients = self.vjp(self.site(adapter, site_id), x[site_id], g[site_id])
+            found.append(Share(f"x.{site_id}", index, None, gradients.dx))
+            for side, tensors in ((Side.DOWN, gradients.down), (Side.UP, gradients.up)):
+                names = projection_names(adapter.config, site, side).tensors
+                found += [Share(names[short], index, side, value) for short, value in tensors.items()]
+            if gradients.scaling is not None:
+                found.append(Share(scaling_name(site), index, None, gradients.scaling))
+        return found
+
+    def initialise(self, config: AdapterConfig, seed: int, draws: int) -> dict[str, Array]:
+        """Initial tensors, each with a leading axis of draws."""
+        generator = self.generator(seed)
+        drawn = [self.draw(config, generator) for _ in range(draws)]
+        return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """The source of initial values."""
+        return np.random.default_rng(seed)
+
+    def draw(self, config: AdapterConfig, generator: np.random.Generator) -> dict[str, Array]:
+        """One draw of all tensors."""
+        return initialise(config, generator)
+
+    def count(self, config: AdapterConfig) -> int:
+        """The number of parameters."""
+        return count_parameters(config)
