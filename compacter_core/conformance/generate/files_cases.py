@@ -1,0 +1,19 @@
+"""Every case about files: reading, matching, writing, and the ONNX form."""
+
+from compacter_core.conformance.generate.builder import Builder
+from compacter_core.conformance.generate.files_collector import Collector
+from compacter_core.conformance.generate.files_configurations import add_configurations
+from compacter_core.conformance.generate.files_containers import add_containers
+from compacter_core.conformance.generate.files_liberties import add_liberties
+from compacter_core.conformance.generate.files_tensors import add_tensors
+from compacter_core.conformance.generate.files_valid import add_valid
+
+
+def add_file_cases(builder: Builder) -> None:
+    """Add the cases of the operations read, match, write, extract and graft, with their files."""
+    cases = Collector(builder)
+    add_valid(cases)
+    add_liberties(cases)
+    add_containers(cases)
+    add_configurations(cases)
+    add_tensors(cases)
