@@ -22,7 +22,13 @@ _CHUNK: Final = 2**20
 
 
 def materialise(
-    suite: Suite, case: Case, dtype: DType | None, scratch: Path, prefix: str, args: Mapping[str, object] | None = None
+    suite: Suite,
+    case: Case,
+    dtype: DType | None,
+    *,
+    scratch: Path,
+    prefix: str,
+    args: Mapping[str, object] | None = None,
 ) -> Request:
     """Put the case's files into `scratch`, as `<prefix>.<argument>.<suffix>`, and ask the question.
 

@@ -84,9 +84,7 @@ def request_from_json(message: Mapping[str, Any], scratch: Path) -> Request:
         args = dict(message["args"])
         files = {name: scratch / args.pop(name) for name in FILE_ARGUMENTS[op] if name in args}
         dtype = DType(message["dtype"]) if "dtype" in message else None
-        return Request(
-            case=message["case"], op=op, dtype=dtype, files=files, args=args, out=scratch / message["out"]
-        )
+        return Request(case=message["case"], op=op, dtype=dtype, files=files, args=args, out=scratch / message["out"])
     except (KeyError, TypeError, ValueError) as error:
         raise _bad(f"is no request ({error!r})", dict(message)) from error
 

@@ -35,7 +35,7 @@ def read_tensors(data: bytes, what: str) -> dict[str, Tensor]:
         CompacterError: E801 if it is no safetensors file; E110 for a tensor that is none of F64, F32, F16 and BF16.
     """
     try:
-        entries = deserialize(data)
+        entries = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CompacterError(
             ErrorCode.E801, f"{what} is no safetensors file: {error}", value=data[:16], expected="a safetensors file"
