@@ -33,6 +33,7 @@ class ErrorCode(StrEnum):
     E110 = "tensor data type not allowed"
     E111 = "unknown field in a tensor entry"
     E112 = "pickle or zip bytes instead of safetensors"
+    E113 = "file digest differs from the expected one"
 
     E201 = "no compacter metadata"
     E202 = "configuration JSON exceeds a limit"
@@ -83,6 +84,9 @@ class ErrorCode(StrEnum):
 class CompacterError(Exception):
     """A rejected input.
 
+    Its texts may quote the input, which may come from a stranger: they are cut to some hundred characters, and control
+    characters, which could steer a terminal or forge a line of a log, are written as escapes.
+
     Args:
         code: the reason, from the specification's table of errors.
         message: one sentence saying what is wrong, with the place.
@@ -101,11 +105,11 @@ class CompacterError(Exception):
         remedy: str | None = None,
     ) -> None:
         self.code = code
-        self.message = message
+        self.message = _printable(message)
         self.value = value
-        self.expected = expected
-        self.remedy = remedy
-        super().__init__(message)
+        self.expected = None if expected is None else _printable(expected)
+        self.remedy = None if remedy is None else _printable(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         parts = [f"{self.code.name}: {self.message}"]
@@ -130,5 +134,15 @@ class CompacterError(Exception):
 
 def _shorten(value: object, limit: int = 200) -> str:
     """`value` as text of at most `limit` characters, so that a hostile input cannot flood a terminal."""
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[:limit]  # before it is written out at its full length
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _printable(text: str, limit: int = 1_000) -> str:
+    """The text with control characters as escapes, at most `limit` characters of it."""
+    shown = text if len(text) <= limit else text[: limit - 1] + "…"
+    if shown.isprintable():
+        return shown
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)

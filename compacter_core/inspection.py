@@ -10,9 +10,9 @@ from compacter_core.adapter import Adapter, DType
 from compacter_core.config import AdapterConfig, Attach
 from compacter_core.format.config_json import config_to_json
 from compacter_core.format.container import TensorInfo
-from compacter_core.format.reader import load_with_bytes, parse_adapter
+from compacter_core.format.reader import FileContent, load_content, parse_adapter
 from compacter_core.format.tensors import part_of
-from compacter_core.format.writer import adapter_bytes, digest
+from compacter_core.format.writer import canonical_digest, digest
 from compacter_core.layout import Part
 
 PARAMETER_PARTS: Final = (Part.SHARED, Part.SITE, Part.OVERRIDE, Part.HEAD)
@@ -89,15 +89,17 @@ class Inspection:
         return "\n".join([*_summary(self), "", *_table(self.tensors)])
 
 
-def inspect_file(path: Path | str) -> Inspection:
+def inspect_file(path: Path | str, *, expected_sha256: str | None = None) -> Inspection:
     """Read and check an adapter file, or a hub profile directory, and describe it.
 
+    Args:
+        path: the file or the directory.
+        expected_sha256: digest that the adapter file must have, in hexadecimal.
+
     Raises:
-        CompacterError: E005, E101 to E112, E201 to E211, E301 to E309, E401, E404 or E405.
+        CompacterError: E001, E005, E101 to E113, E201 to E211, E301 to E309, E401, E404 or E405.
     """
-    source = Path(path)
-    adapter, data = load_with_bytes(source)
-    return _describe(adapter, data, source)
+    return _describe(load_content(path, expected_sha256=expected_sha256), Path(path))
 
 
 def inspect_bytes(data: bytes, path: Path) -> Inspection:
@@ -106,18 +108,20 @@ def inspect_bytes(data: bytes, path: Path) -> Inspection:
     Raises:
         CompacterError: E101 to E112, E201 to E211, E301 to E309, E401, E404 or E405.
     """
-    return _describe(parse_adapter(data), data, path)
+    content = FileContent(adapter=parse_adapter(data), file_bytes=len(data), sha256=digest(data))
+    return _describe(content, path)
 
 
-def _describe(adapter: Adapter, data: bytes, path: Path) -> Inspection:
+def _describe(content: FileContent, path: Path) -> Inspection:
+    adapter = content.adapter
     return Inspection(
         path=path,
         config=adapter.config,
         dtype=adapter.dtype,
         tensors=tuple(sorted(_rows(adapter), key=lambda row: row.name)),
-        file_bytes=len(data),
-        sha256=digest(data),
-        canonical=adapter_bytes(adapter) == data,
+        file_bytes=content.file_bytes,
+        sha256=content.sha256,
+        canonical=canonical_digest(adapter) == content.sha256,
     )
 
 

@@ -78,15 +78,22 @@ def adapter_layout(config: AdapterConfig) -> dict[str, Shape]:
 
     Norms, heads and sketches are not in it; their shapes come from the backbone.
     """
-    layout: dict[str, Shape] = {}
+    return dict(layout_items(config))
+
+
+def layout_items(config: AdapterConfig) -> Iterator[tuple[str, Shape]]:
+    """The items of `adapter_layout` one at a time, a shared tensor as often as a site uses it.
+
+    A reader can stop at the first one that a file lacks, whatever number of sites the file claims.
+    """
     for site in config.sites:
         for side in Side:
             names = projection_names(config, site, side)
-            layout |= {names.tensors[short]: shape for short, shape in names.shapes.items()}
+            for short, shape in names.shapes.items():
+                yield names.tensors[short], shape
         if isinstance(config.scaling, ScalingKind):
             channels = 1 if config.scaling is ScalingKind.LEARNED else config.hidden_size
-            layout[scaling_name(site)] = (channels,)
-    return layout
+            yield scaling_name(site), (channels,)
 
 
 def head_layout(config: AdapterConfig) -> dict[str, Shape]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 compacter inspect adapter/adapter_model.safetensors
 compacter inspect adapter
+compacter inspect adapter --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 compacter inspect merged/model.onnx --json
 """
 
@@ -31,25 +32,26 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="an adapter file or directory, or a grafted .onnx model"
     )
+    parser.add_argument("--sha256", metavar="DIGEST", help="fail unless the adapter file has this digest")
 
 
 def run(args: argparse.Namespace) -> Outcome:
     """Inspect."""
     with needs("onnx"):
-        inspection = _inspect_model(args.file) if args.file.suffix == ".onnx" else _inspect(args.file)
+        inspection = (_inspect_model if args.file.suffix == ".onnx" else _inspect)(args.file, args.sha256)
     return Outcome(inspection.as_dict(), inspection.as_text())
 
 
-def _inspect(path: Path) -> "Inspection":
+def _inspect(path: Path, sha256: str | None) -> "Inspection":
     from compacter_core.inspection import inspect_file
 
-    return inspect_file(path)
+    return inspect_file(path, expected_sha256=sha256)
 
 
-def _inspect_model(path: Path) -> "Inspection":
+def _inspect_model(path: Path, sha256: str | None) -> "Inspection":
     from compacter_exporters.metadata import extract
 
     with tempfile.TemporaryDirectory() as scratch:
         adapter = Path(scratch) / "adapter.safetensors"
         adapter.write_bytes(extract(path))
-        return replace(_inspect(adapter), path=path)
+        return replace(_inspect(adapter, sha256), path=path)

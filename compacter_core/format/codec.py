@@ -3,8 +3,9 @@
 NumPy has no bfloat16; such values are held as float32, whose upper half a bfloat16 is, so both ways are exact.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,42 @@ from compacter_core.adapter import Adapter, Array, DType
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.container import TensorInfo
 
+Fill = Callable[[memoryview], None]
+"""Fills memory with the next bytes of a file."""
+
+_CHUNK: Final = 2**16
+
 
 def decode(data: bytes | memoryview, info: TensorInfo) -> Array:
     """The array whose bytes are `data`: of type `info.dtype.memory`, in memory of its own."""
-    if info.dtype is DType.BF16:
-        upper = np.frombuffer(data, dtype="<u2").astype(np.uint32)
-        return (upper << 16).view(np.float32).reshape(info.shape)
-    stored = np.frombuffer(data, dtype=info.dtype.memory.newbyteorder("<"))
-    return stored.astype(info.dtype.memory).reshape(info.shape)
+    rest = memoryview(data)
+
+    def fill(part: memoryview) -> None:
+        nonlocal rest
+        part[:] = rest[: part.nbytes]
+        rest = rest[part.nbytes :]
+
+    return read_array(fill, info)
+
+
+def read_array(fill: Fill, info: TensorInfo) -> Array:
+    """The array whose bytes `fill` delivers, one part after the other.
+
+    The bytes go to where the values stay, so that reading needs no second copy. Those of bfloat16 go through a small
+    buffer, since they are half as long as the float32 values that hold them.
+    """
+    if info.dtype is not DType.BF16:
+        stored = np.empty(info.shape, dtype=info.dtype.memory.newbyteorder("<"))
+        fill(stored.reshape(-1).view(np.uint8).data)
+        return stored.astype(info.dtype.memory, copy=False)
+    bits = np.empty(info.elements, dtype=np.uint32)
+    buffer = np.empty(min(info.elements, _CHUNK), dtype="<u2")
+    for begin in range(0, bits.size, _CHUNK):
+        part = buffer[: bits.size - begin]
+        fill(part.view(np.uint8).data)
+        bits[begin : begin + part.size] = part
+    bits <<= 16
+    return bits.view(np.float32).reshape(info.shape)
 
 
 def encode(name: str, array: Array, dtype: DType) -> bytes:

@@ -30,6 +30,7 @@ def check_config(config: AdapterConfig) -> None:
 
 def _check_overrides(config: AdapterConfig) -> None:
     seen: set[str] = set()
+    norms = frozenset(config.backbone.norms) if config.backbone else frozenset()
     for override in config.overrides:
         if override.name in seen:
             raise CompacterError(ErrorCode.E203, "an override is listed twice", value=override.name)
@@ -39,7 +40,6 @@ def _check_overrides(config: AdapterConfig) -> None:
             raise CompacterError(
                 ErrorCode.E405, "an override of kind bias", value=override.name, expected="a name ending in .bias"
             )
-        norms = config.backbone.norms if config.backbone else ()
         if override.kind is OverrideKind.NORM and norms and module not in norms:
             raise CompacterError(
                 ErrorCode.E404, "a norm override", value=override.name, expected="a parameter of one of backbone.norms"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
@@ -21,6 +22,7 @@ from compacter_core.vocabulary import Activation, Input, OverrideKind, ScalingKi
 MAX_CONFIG: Final = 2**20
 
 _RULES = Rules("the configuration", MAX_CONFIG, too_large=ErrorCode.E202, malformed=ErrorCode.E203)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
 _WORD_CODES: Final[Mapping[type, ErrorCode]] = {
     Activation: ErrorCode.E209,
@@ -80,12 +82,18 @@ def check_version(version: object) -> None:
 
 
 def _check_unicode(value: object) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise CompacterError(
-            ErrorCode.E203, "the configuration holds an unpaired surrogate, which UTF-8 cannot express"
-        ) from error
+    if isinstance(value, str):
+        if not value.isascii() and _SURROGATE.search(value):
+            raise CompacterError(
+                ErrorCode.E203, "the configuration holds an unpaired surrogate, which UTF-8 cannot express"
+            )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_unicode(key)
+            _check_unicode(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_unicode(item)
 
 
 def _encode(value: Any) -> Any:
@@ -145,8 +153,7 @@ def _decode_union(kind: UnionType, value: object, path: str) -> Any:
 
 
 def _decode_dataclass(kind: Any, value: Mapping[str, object], path: str) -> Any:
-    hints = get_type_hints(kind)
-    known = {field.name: field for field in fields(kind)}
+    hints, known = _schema(kind)
     for key in value:
         if key not in known:
             raise CompacterError(
@@ -156,6 +163,12 @@ def _decode_dataclass(kind: Any, value: Mapping[str, object], path: str) -> Any:
         if name not in value and _required(field):
             raise CompacterError(ErrorCode.E203, f"missing key {_join(path, name)}")
     return kind(**{name: _decode(hints[name], item, _join(path, name)) for name, item in value.items()})
+
+
+@cache
+def _schema(kind: Any) -> tuple[dict[str, Any], dict[str, Field[Any]]]:
+    """Types and fields of a dataclass by key; looked up once, since a configuration may list thousands of sites."""
+    return get_type_hints(kind), {field.name: field for field in fields(kind)}
 
 
 def _decode_word(kind: type[Enum], value: object, path: str) -> Enum:

@@ -14,11 +14,16 @@ from typing import Any, Final
 
 from compacter_core.adapter import DType
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.strict_json import Rules, parse_object
+from compacter_core.format.cursor import Cursor, shortest_length
+from compacter_core.format.metadata import METADATA, read_metadata
+from compacter_core.format.strict_json import Rules
 
 MAX_HEADER: Final = 16 * 2**20
 MAX_TENSORS: Final = 65_536
 MAX_NAME: Final = 512
+MAX_ENTRY: Final = 2**14
+"""Longest text of what the header says of one tensor; 150 bytes are enough."""
+
 MAX_RANK: Final = 4
 MAX_DIMENSION: Final = 2**31 - 1
 PREFIX: Final = 8
@@ -29,8 +34,8 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _ZIP = b"PK\x03\x04"
 _RULES = Rules("the header", MAX_HEADER, too_large=ErrorCode.E103, malformed=ErrorCode.E103)
 _FIELDS = ("dtype", "shape", "data_offsets")
-_METADATA = "__metadata__"
 
+_DTYPES: Final = [*DType]
 _ITEM_SIZE: Final = {DType.F64: 8, DType.F32: 4, DType.F16: 2, DType.BF16: 2}
 
 
@@ -68,14 +73,52 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A checked header. `data_start` is the file position that the entries' offsets count from."""
+    """A checked header.
 
-    metadata: Mapping[str, str]
+    Args:
+        metadata: the raw texts of this format's keys, for `metadata_text`. Those of other tools are not kept.
+        entries: tensors by name, in the order of their bytes.
+        data_start: the file position that the entries' offsets count from.
+    """
+
+    metadata: Mapping[str, bytes]
     entries: Mapping[str, Entry]
     data_start: int
 
 
-def parse_header(data: bytes | memoryview, *, size: int | None = None) -> Header:
+def header_end(start: bytes, size: int) -> int:
+    """Where the header of a file ends, which begins with `start` and has `size` bytes.
+
+    Args:
+        start: at least the first nine bytes of the file, or all of it.
+        size: length of the whole file.
+
+    Raises:
+        CompacterError: E101, E102 or E112.
+    """
+    _refuse_other_formats(start[: PREFIX + 1])
+    if size < PREFIX:
+        raise CompacterError(ErrorCode.E101, "the file is too short to be one", value=size, expected="8 bytes or more")
+    length = int.from_bytes(start[:PREFIX], "little")
+    if length > MAX_HEADER:
+        raise CompacterError(
+            ErrorCode.E102,
+            "the header is too long, or this is not a safetensors file",
+            value=length,
+            expected=f"at most {MAX_HEADER} bytes",
+        )
+    if PREFIX + length > size:
+        raise CompacterError(
+            ErrorCode.E101,
+            "the file ends inside its header",
+            value=size,
+            expected=f"{PREFIX + length} bytes or more",
+            remedy="Copy or download the file again.",
+        )
+    return PREFIX + length
+
+
+def parse_header(data: bytes, *, size: int | None = None) -> Header:
     """The header of a safetensors file, checked.
 
     Args:
@@ -86,21 +129,30 @@ def parse_header(data: bytes | memoryview, *, size: int | None = None) -> Header
         CompacterError: E101 to E112.
     """
     total = len(data) if size is None else size
-    _refuse_other_formats(bytes(data[: PREFIX + 1]))
-    length = _header_length(data, total)
-    try:
-        text = bytes(data[PREFIX : PREFIX + length]).decode()
-    except UnicodeDecodeError as error:
-        raise CompacterError(ErrorCode.E103, "the header is not UTF-8", value=error.reason) from error
-    if not text.startswith("{"):
-        raise CompacterError(ErrorCode.E103, "the header does not begin with a JSON object", value=text[:16])
-    fields = parse_object(text, _RULES)
-    metadata = _metadata(fields.pop(_METADATA, {}))
-    if len(fields) > MAX_TENSORS:
-        raise CompacterError(ErrorCode.E108, "too many tensors", value=len(fields), expected=f"at most {MAX_TENSORS}")
-    entries = {name: _entry(name, fields[name]) for name in fields}
-    _check_tiling(entries, total - PREFIX - length)
-    return Header(metadata=metadata, entries=entries, data_start=PREFIX + length)
+    end = header_end(data, min(total, len(data)))
+    if data[PREFIX : min(PREFIX + 1, end)] != b"{":
+        raise CompacterError(
+            ErrorCode.E103, "the header does not begin with a JSON object", value=data[PREFIX : min(PREFIX + 16, end)]
+        )
+    cursor = Cursor(data, PREFIX, end, _RULES)
+    metadata: dict[str, bytes] | None = None
+    entries: dict[str, Entry] = {}
+    for raw in cursor.members():
+        if shortest_length(raw) > MAX_NAME:
+            raise CompacterError(ErrorCode.E108, "a tensor name is too long", expected=f"at most {MAX_NAME} bytes")
+        name = str(cursor.decode(raw))
+        if name in entries or (name == METADATA and metadata is not None):
+            raise CompacterError(ErrorCode.E104, "the header has a duplicate key", value=name)
+        if name == METADATA:
+            metadata = read_metadata(cursor)
+        elif len(entries) == MAX_TENSORS:
+            raise CompacterError(ErrorCode.E108, "too many tensors", expected=f"at most {MAX_TENSORS}")
+        else:
+            entries[name] = _entry(name, cursor)
+    cursor.finish()
+    entries = dict(sorted(entries.items(), key=lambda item: item[1].begin))
+    _check_tiling(entries, total - end)
+    return Header(metadata=metadata or {}, entries=entries, data_start=end)
 
 
 def header_bytes(metadata: Mapping[str, str], infos: Iterable[tuple[str, TensorInfo]]) -> bytes:
@@ -112,7 +164,7 @@ def header_bytes(metadata: Mapping[str, str], infos: Iterable[tuple[str, TensorI
     Raises:
         CompacterError: E102, E107, E108, E109.
     """
-    fields: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))}
+    fields: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
     end = 0
     for name, info in infos:
         begin, end = end, end + info.nbytes
@@ -144,36 +196,10 @@ def _refuse_other_formats(start: bytes) -> None:
         )
 
 
-def _header_length(data: bytes | memoryview, total: int) -> int:
-    if min(total, len(data)) < PREFIX:
-        raise CompacterError(ErrorCode.E101, "the file is too short to be one", value=total, expected="8 bytes or more")
-    length = int.from_bytes(data[:PREFIX], "little")
-    if length > MAX_HEADER:
-        raise CompacterError(
-            ErrorCode.E102,
-            "the header is too long, or this is not a safetensors file",
-            value=length,
-            expected=f"at most {MAX_HEADER} bytes",
-        )
-    if PREFIX + length > min(total, len(data)):
-        raise CompacterError(
-            ErrorCode.E101,
-            "the file ends inside its header",
-            value=total,
-            expected=f"{PREFIX + length} bytes or more",
-            remedy="Copy or download the file again.",
-        )
-    return length
-
-
-def _metadata(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise CompacterError(ErrorCode.E103, f"{_METADATA} is not an object of strings", value=value)
-    return value
-
-
-def _entry(name: str, value: object) -> Entry:
+def _entry(name: str, cursor: Cursor) -> Entry:
     _check_name(name)
+    text = cursor.value(MAX_ENTRY)
+    value = None if text is None else cursor.decode(text)
     if not isinstance(value, dict) or sorted(value) != sorted(_FIELDS):
         raise CompacterError(
             ErrorCode.E111,
@@ -181,7 +207,7 @@ def _entry(name: str, value: object) -> Entry:
             value=sorted(value) if isinstance(value, dict) else value,
             expected="exactly " + ", ".join(_FIELDS),
         )
-    if value["dtype"] not in [*DType]:
+    if value["dtype"] not in _DTYPES:
         raise CompacterError(
             ErrorCode.E110, f"data type of tensor {name}", value=value["dtype"], expected=", ".join(DType)
         )
@@ -232,7 +258,7 @@ def _offsets(name: str, value: object) -> tuple[int, int]:
 def _check_tiling(entries: Mapping[str, Entry], available: int) -> None:
     """The tensors cover the bytes after the header exactly once."""
     position = 0
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].begin):
+    for name, entry in entries.items():
         if entry.begin != position:
             what = "overlaps the one before" if entry.begin < position else "leaves a gap before it"
             raise CompacterError(

@@ -1,23 +1,50 @@
 """Read adapters: everything is checked, in the order header, configuration, tensor table, values.
 
 What is read and written again gives the canonical bytes, whichever valid file it came from.
+
+Memory (tests/format/test_hostile.py measures it): reading a file of S bytes that declares T tensors takes at most
+
+    2 S + 1 KiB T + ALLOWANCE
+
+besides what the caller holds, whether the file is accepted or refused. A value of the file is held once, as the array
+that is returned: S bytes, or 2 S for bfloat16, which NumPy holds as float32. The header's text is at most S and is
+released before the tensors are read. A tensor costs about 1 KiB as Python objects (name, array, table entries); at most
+65,536 are allowed. The allowance pays for the configuration, whose text (at most 1 MiB) and values (at most 65,536)
+are limited, and for buffers.
 """
 
 import json
-import os
+import re
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Final
 
 from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.codec import decode
+from compacter_core.format.codec import read_array
 from compacter_core.format.config_json import MAX_CONFIG, check_version, config_from_json, config_to_json
-from compacter_core.format.container import MAX_HEADER, PREFIX, Header, parse_header
+from compacter_core.format.container import PREFIX, Header, header_end, parse_header
+from compacter_core.format.metadata import metadata_text
+from compacter_core.format.source import Source, open_source
 from compacter_core.format.tensors import MAX_ELEMENTS, check_infos, check_values, part_of
 from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, CONFIG_KEY, VERSION_KEY
 from compacter_core.layout import Part
 
-_OWN_KEYS = "compacter."
+ALLOWANCE: Final = 32 * 2**20
+"""Bytes of memory that reading may take whatever the size of the file: see above."""
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """An adapter with the size and the SHA-256 (hexadecimal) of the file it was in, which need not be canonical."""
+
+    adapter: Adapter
+    file_bytes: int
+    sha256: str
 
 
 def parse_adapter(data: bytes, *, max_elements: int = MAX_ELEMENTS) -> Adapter:
@@ -26,58 +53,69 @@ def parse_adapter(data: bytes, *, max_elements: int = MAX_ELEMENTS) -> Adapter:
     Raises:
         CompacterError: E101 to E112, E201 to E211, E301 to E309, E401, E404 or E405.
     """
-    header = parse_header(data)
+    return _read(Source(BytesIO(data), len(data)), max_elements, None).adapter
+
+
+def load_adapter(path: Path | str, *, max_elements: int = MAX_ELEMENTS, expected_sha256: str | None = None) -> Adapter:
+    """The adapter in a file, or in a directory of the hub profile.
+
+    Args:
+        path: the file or the directory.
+        max_elements: most scalars of all tensors together.
+        expected_sha256: digest that the adapter file must have, in hexadecimal, as `compacter inspect` prints it.
+
+    Raises:
+        CompacterError: E005 if it cannot be read, E113 if it has another digest, E206 if the profile's two
+            configurations differ, E001 if `expected_sha256` is no digest, and as `parse_adapter`.
+    """
+    return load_content(path, max_elements=max_elements, expected_sha256=expected_sha256).adapter
+
+
+def load_content(
+    path: Path | str, *, max_elements: int = MAX_ELEMENTS, expected_sha256: str | None = None
+) -> FileContent:
+    """As `load_adapter`, with the file's size and digest.
+
+    Raises:
+        CompacterError: as `load_adapter`.
+    """
+    if expected_sha256 is not None and not _SHA256.fullmatch(expected_sha256):
+        raise CompacterError(
+            ErrorCode.E001, "expected digest", value=expected_sha256, expected="64 hexadecimal digits of a SHA-256"
+        )
+    path = Path(path)
+    is_profile = path.is_dir()
+    with open_source(path / ADAPTER_FILE if is_profile else path) as source:
+        content = _read(source, max_elements, expected_sha256)
+    if is_profile:
+        _check_profile(path / CONFIG_FILE, content.adapter.config)
+    return content
+
+
+def _read(source: Source, max_elements: int, expected_sha256: str | None) -> FileContent:
+    """Header, configuration and tensor table are checked before memory is taken for any tensor."""
+    header = parse_header(source.read(header_end(source.peek(PREFIX + 1), source.size)), size=source.size)
     config = _config(header)
     infos = {name: entry.info for name, entry in header.entries.items()}
     dtype = check_infos(config, infos, max_elements=max_elements)
-    body = memoryview(data)[header.data_start :]
-    arrays = {name: decode(body[entry.begin : entry.end], entry.info) for name, entry in header.entries.items()}
+    arrays = {name: read_array(source.fill, info) for name, info in infos.items()}
+    sha256 = source.finish()
+    if expected_sha256 is not None and sha256 != expected_sha256.lower():
+        raise CompacterError(
+            ErrorCode.E113,
+            "the file is not the expected one: its SHA-256 differs",
+            value=sha256,
+            expected=expected_sha256.lower(),
+            remedy="Download the file again, or ask its author for the digest.",
+        )
     check_values(arrays)
-    return Adapter(
+    adapter = Adapter(
         config=config,
         tensors={name: array for name, array in arrays.items() if part_of(name) != Part.SKETCH},
         sketches={name: array for name, array in arrays.items() if part_of(name) == Part.SKETCH},
         dtype=dtype,
     )
-
-
-def load_adapter(path: Path | str, *, max_elements: int = MAX_ELEMENTS) -> Adapter:
-    """The adapter in a file, or in a directory of the hub profile.
-
-    Raises:
-        CompacterError: E005 if it cannot be read, E206 if the profile's two configurations differ, and as
-            `parse_adapter`.
-    """
-    adapter, _ = load_with_bytes(path, max_elements=max_elements)
-    return adapter
-
-
-def load_with_bytes(path: Path | str, *, max_elements: int = MAX_ELEMENTS) -> tuple[Adapter, bytes]:
-    """As `load_adapter`, with the file's bytes, which need not be the canonical ones.
-
-    Raises:
-        CompacterError: as `load_adapter`.
-    """
-    source = Path(path)
-    is_profile = source.is_dir()
-    data = _read(source / ADAPTER_FILE if is_profile else source, max_elements)
-    adapter = parse_adapter(data, max_elements=max_elements)
-    if is_profile:
-        _check_profile(source / CONFIG_FILE, adapter.config)
-    return adapter, data
-
-
-def _read(file: Path, max_elements: int) -> bytes:
-    """The file's bytes; header, configuration and tensor table are checked before the tensors are read into memory."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(PREFIX + MAX_HEADER)
-            header = parse_header(start, size=os.fstat(stream.fileno()).st_size)
-            infos = {name: entry.info for name, entry in header.entries.items()}
-            check_infos(_config(header), infos, max_elements=max_elements)
-            return start + stream.read()
-    except OSError as error:
-        raise _unreadable(file, error) from error
+    return FileContent(adapter=adapter, file_bytes=source.size, sha256=sha256)
 
 
 def _config(header: Header) -> AdapterConfig:
@@ -89,12 +127,15 @@ def _config(header: Header) -> AdapterConfig:
                 value=sorted(header.metadata),
                 remedy="Other adapter libraries' files have to be imported first.",
             )
-    version = header.metadata[VERSION_KEY]
+    version = metadata_text(header.metadata[VERSION_KEY], MAX_CONFIG)
     check_version(version)
-    foreign = [key for key in header.metadata if key.startswith(_OWN_KEYS) and key not in (VERSION_KEY, CONFIG_KEY)]
+    foreign = [key for key in header.metadata if key not in (VERSION_KEY, CONFIG_KEY)]
     if foreign:
         raise CompacterError(ErrorCode.E205, "unknown metadata", value=foreign, expected=f"{CONFIG_KEY}, {VERSION_KEY}")
-    config = config_from_json(header.metadata[CONFIG_KEY])
+    text = metadata_text(header.metadata[CONFIG_KEY], MAX_CONFIG)
+    if text is None:
+        raise CompacterError(ErrorCode.E202, f"{CONFIG_KEY} is too long", expected=f"at most {MAX_CONFIG} bytes")
+    config = config_from_json(text)
     if config.spec_version != version:
         raise CompacterError(
             ErrorCode.E204, f"{VERSION_KEY} and the configuration disagree", value=version, expected=config.spec_version
@@ -103,11 +144,10 @@ def _config(header: Header) -> AdapterConfig:
 
 
 def _check_profile(file: Path, embedded: AdapterConfig) -> None:
+    with open_source(file) as source:
+        data = source.peek(MAX_CONFIG + 1)
     try:
-        with file.open("rb") as stream:
-            text = stream.read(MAX_CONFIG + 1).decode()
-    except OSError as error:
-        raise _unreadable(file, error) from error
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise CompacterError(ErrorCode.E203, f"{CONFIG_FILE} is not UTF-8", value=error.reason) from error
     ours, theirs = (json.loads(config_to_json(config)) for config in (embedded, config_from_json(text)))
@@ -120,7 +160,3 @@ def _check_profile(file: Path, embedded: AdapterConfig) -> None:
             expected="equal configurations",
             remedy="The embedded one counts: save the adapter again, or use the safetensors file alone.",
         )
-
-
-def _unreadable(file: Path, error: OSError) -> CompacterError:
-    return CompacterError(ErrorCode.E005, f"cannot read: {error.strerror or error}", value=str(file))

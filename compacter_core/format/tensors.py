@@ -3,7 +3,8 @@
 Names, shapes and types are checked on the header, before any value is read; values afterwards.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -13,11 +14,13 @@ from compacter_core.config import AdapterConfig
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.container import TensorInfo
 from compacter_core.format.sketch import POOLER, SKETCH_SIZE, bias_name, weight_name
-from compacter_core.layout import RULE, RULE_LEFT, RULE_RIGHT, Part, Shape, adapter_layout, head_layout, override_names
+from compacter_core.layout import RULE, RULE_LEFT, RULE_RIGHT, Part, Shape, head_layout, layout_items, override_names
 from compacter_core.vocabulary import OverrideKind
 
 MAX_ELEMENTS: Final = 2**28
 """Default budget of scalars in one file: 1 GiB of float32."""
+
+_CHUNK: Final = 2**16
 
 _FORMS: Final = (("W", ("W_left", "W_right")), (RULE, (RULE_LEFT, RULE_RIGHT)))
 """A dense tensor and the factors that may stand in its place."""
@@ -41,7 +44,7 @@ def check_infos(config: AdapterConfig, infos: Mapping[str, TensorInfo], *, max_e
     sketches = {name: info for name, info in infos.items() if part_of(name) == Part.SKETCH}
     own = {name: info for name, info in infos.items() if name not in sketches}
     _check_forms(own)
-    layout = adapter_layout(config) | head_layout(config)
+    layout = _present_layout(config, own)
     _check_names(own, [*layout, *override_names(config)])
     for name, shape in layout.items():
         _check_shape(name, own[name].shape, shape)
@@ -59,20 +62,31 @@ def check_values(tensors: Mapping[str, Array]) -> None:
         CompacterError: E306 or E307.
     """
     for name, array in tensors.items():
-        if not np.isfinite(array).all():
+        infinite = sum(part.size - int(np.count_nonzero(np.isfinite(part))) for part in _parts(array))
+        if infinite:
             raise CompacterError(
                 ErrorCode.E306,
                 f"tensor {name}",
-                value=f"{int(np.count_nonzero(~np.isfinite(array)))} values that are NaN or infinite",
+                value=f"{infinite} values that are NaN or infinite",
                 expected="finite values",
             )
     for name, array in tensors.items():
         part, _, rest = name.partition(".")
         alias = f"{Part.HEAD}.{rest}"
-        if part == Part.OVERRIDE and alias in tensors and not np.array_equal(array, tensors[alias]):
+        if part == Part.OVERRIDE and alias in tensors and not _equal(array, tensors[alias]):
             raise CompacterError(
                 ErrorCode.E307, f"{name} and {alias} replace the same tensor of the backbone by different values"
             )
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """The values in order, a few at a time, so that what is computed of them stays small."""
+    flat = array.reshape(-1)
+    return (flat[begin : begin + _CHUNK] for begin in range(0, flat.size, _CHUNK))
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and all(map(np.array_equal, _parts(one), _parts(other)))
 
 
 def part_of(name: str) -> str:
@@ -96,15 +110,28 @@ def _check_forms(names: Iterable[str]) -> None:
                     )
 
 
+def _present_layout(config: AdapterConfig, present: Mapping[str, TensorInfo]) -> dict[str, Shape]:
+    """Names and shapes of the adapter's and the head's tensors; never more of them than the file has."""
+    layout: dict[str, Shape] = {}
+    for name, shape in chain(layout_items(config), head_layout(config).items()):
+        _require(name, present)
+        layout[name] = shape
+    return layout
+
+
+def _require(name: str, present: Mapping[str, TensorInfo]) -> None:
+    if name not in present:
+        is_rule = name.rpartition(".")[2].startswith(RULE)
+        raise CompacterError(
+            ErrorCode.E302 if is_rule and part_of(name) in (Part.SHARED, Part.SITE) else ErrorCode.E301,
+            f"tensor {name} is missing",
+            remedy="The file is incomplete: save the adapter again.",
+        )
+
+
 def _check_names(present: Mapping[str, TensorInfo], expected: list[str]) -> None:
     for name in expected:
-        if name not in present:
-            is_rule = name.rpartition(".")[2].startswith(RULE)
-            raise CompacterError(
-                ErrorCode.E302 if is_rule and part_of(name) in (Part.SHARED, Part.SITE) else ErrorCode.E301,
-                f"tensor {name} is missing",
-                remedy="The file is incomplete: save the adapter again.",
-            )
+        _require(name, present)
     unexpected = sorted(set(present) - set(expected))
     if unexpected:
         raise CompacterError(
@@ -137,7 +164,7 @@ def _check_sketches(config: AdapterConfig, infos: Mapping[str, TensorInfo]) -> N
     if config.head is not None and config.head.pooler is not None:
         linears.append(POOLER)
     weights = [weight_name(linear) for linear in linears]
-    biases = [bias_name(linear) for linear in linears]
+    biases = {bias_name(linear) for linear in linears}
     _check_names({name: info for name, info in infos.items() if name not in biases}, weights)
     for name, info in infos.items():
         if info.dtype is not DType.F32:

@@ -5,6 +5,7 @@ minified JSON with sorted keys. Equal adapters give equal bytes, so a digest ide
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,16 +31,19 @@ def adapter_bytes(adapter: Adapter) -> bytes:
         CompacterError: what reading these bytes would raise (E1xx, E2xx, E3xx, E4xx); E003 for values that the
             adapter's type cannot hold.
     """
-    config = config_to_json(adapter.config)
-    dtypes = _dtypes(adapter)
-    arrays = {**adapter.tensors, **adapter.sketches}
-    infos = {name: TensorInfo(dtypes[name], tuple(array.shape)) for name, array in arrays.items()}
-    check_infos(adapter.config, infos)
-    check_values(arrays)
-    order = sorted(infos, key=lambda name: (-infos[name].item_size, name))
-    metadata = {CONFIG_KEY: config, VERSION_KEY: adapter.config.spec_version}
-    header = header_bytes(metadata, ((name, infos[name]) for name in order))
-    return b"".join([header, *(encode(name, arrays[name], dtypes[name]) for name in order)])
+    return b"".join(_canonical(adapter))
+
+
+def canonical_digest(adapter: Adapter) -> str:
+    """`digest(adapter_bytes(adapter))`, without holding all these bytes at once.
+
+    Raises:
+        CompacterError: as `adapter_bytes`.
+    """
+    sha256 = hashlib.sha256()
+    for part in _canonical(adapter):
+        sha256.update(part)
+    return sha256.hexdigest()
 
 
 def save_adapter(adapter: Adapter, path: Path | str) -> None:
@@ -71,6 +75,21 @@ def save_profile(adapter: Adapter, directory: Path | str) -> None:
 def digest(data: bytes) -> str:
     """SHA-256 of an adapter file's bytes, in hexadecimal: covers the configuration and the tensors."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _canonical(adapter: Adapter) -> Iterator[bytes]:
+    """The canonical bytes: the header, then one tensor after the other."""
+    config = config_to_json(adapter.config)
+    dtypes = _dtypes(adapter)
+    arrays = {**adapter.tensors, **adapter.sketches}
+    infos = {name: TensorInfo(dtypes[name], tuple(array.shape)) for name, array in arrays.items()}
+    check_infos(adapter.config, infos)
+    check_values(arrays)
+    order = sorted(infos, key=lambda name: (-infos[name].item_size, name))
+    metadata = {CONFIG_KEY: config, VERSION_KEY: adapter.config.spec_version}
+    yield header_bytes(metadata, ((name, infos[name]) for name in order))
+    for name in order:
+        yield encode(name, arrays[name], dtypes[name])
 
 
 def _dtypes(adapter: Adapter) -> dict[str, DType]:
