@@ -29,7 +29,7 @@ from compacter_core.format.container import PREFIX, Header, header_end, parse_he
 from compacter_core.format.metadata import metadata_text
 from compacter_core.format.source import Source, open_source
 from compacter_core.format.tensors import MAX_ELEMENTS, check_infos, check_values, part_of
-from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, CONFIG_KEY, VERSION_KEY
+from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, CONFIG_KEY, VERSION_KEY, digest
 from compacter_core.layout import Part
 
 ALLOWANCE: Final = 32 * 2**20
@@ -83,13 +83,32 @@ def load_content(
         raise CompacterError(
             ErrorCode.E001, "expected digest", value=expected_sha256, expected="64 hexadecimal digits of a SHA-256"
         )
-    path = Path(path)
-    is_profile = path.is_dir()
-    with open_source(path / ADAPTER_FILE if is_profile else path) as source:
+    with open_source(_file(path)) as source:
         content = _read(source, max_elements, expected_sha256)
-    if is_profile:
-        _check_profile(path / CONFIG_FILE, content.adapter.config)
+    if Path(path).is_dir():
+        _check_profile(Path(path) / CONFIG_FILE, content.adapter.config)
     return content
+
+
+def load_with_bytes(
+    path: Path | str, *, max_elements: int = MAX_ELEMENTS, expected_sha256: str | None = None
+) -> tuple[Adapter, bytes]:
+    """As `load_adapter`, with the file's bytes, which take as much memory again.
+
+    Raises:
+        CompacterError: as `load_adapter`; E005 if the file changes meanwhile.
+    """
+    content = load_content(path, max_elements=max_elements, expected_sha256=expected_sha256)
+    with open_source(_file(path)) as source:
+        data = source.peek(content.file_bytes)
+    if digest(data) != content.sha256:
+        raise CompacterError(ErrorCode.E005, "the file changed while it was read", value=str(path))
+    return content.adapter, data
+
+
+def _file(path: Path | str) -> Path:
+    """The adapter file of a hub profile's directory, or the file itself."""
+    return Path(path) / ADAPTER_FILE if Path(path).is_dir() else Path(path)
 
 
 def _read(source: Source, max_elements: int, expected_sha256: str | None) -> FileContent:

@@ -13,7 +13,7 @@ from compacter_core.adapter import Adapter, Array, DType
 from compacter_core.config import AdapterConfig
 from compacter_core.errors import ErrorCode
 from compacter_core.format.config_json import config_from_json, config_to_json
-from compacter_core.format.reader import load_adapter, parse_adapter
+from compacter_core.format.reader import load_adapter, load_with_bytes, parse_adapter
 from compacter_core.format.writer import adapter_bytes, digest, save_adapter, save_profile
 from tests.format.builders import RawFile, make_adapter, rejected, split, with_config
 from tests.format.strategies import adapters, configs
@@ -138,6 +138,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert file.read_bytes() == adapter_bytes(adapter)
     assert same(load_adapter(file), adapter)
     assert same(load_adapter(str(file)), adapter)
+    assert load_with_bytes(file)[1] == file.read_bytes()
 
 
 @pytest.mark.spec("FMT-35", "FMT-36")
