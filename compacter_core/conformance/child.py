@@ -143,5 +143,5 @@ class Child:
 
 
 def _said(process: Process) -> str:
-    said = process.last_errors()
-    return f"; on standard error: {said}" if said else ""
+    said = " | ".join(process.last_errors())
+    return f"; the end of standard error: {said}" if said else ""

@@ -92,12 +92,11 @@ class Process:
             return line
         raise NoAnswerError(f"no answer within {seconds:g} s")
 
-    def last_errors(self) -> str:
+    def last_errors(self) -> list[str]:
         """The last lines of standard error."""
         if self._popen.poll() is not None:
             self._threads[1].join(1.0)  # what it said last may still be on its way
-        lines = self._errors.decode(errors="replace").strip().splitlines()
-        return "\n".join(lines[-_STDERR_LINES:])
+        return self._errors.decode(errors="replace").strip().splitlines()[-_STDERR_LINES:]
 
     def forget_errors(self) -> None:
         """Drop what was on standard error so far."""

@@ -25,7 +25,7 @@ MAX_LINE: Final = 64 * 2**20
 
 FILE_ARGUMENTS: Final[Mapping[Op, tuple[str, ...]]] = MappingProxyType(
     {
-        Op.READ: ("adapter",),
+        Op.READ: ("adapter", "profile"),
         Op.COUNT: (),
         Op.MATCH: ("adapter", "weights"),
         Op.WRITE: ("tensors",),
