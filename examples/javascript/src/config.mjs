@@ -2,9 +2,10 @@
 
 import { configuration } from './config_table.mjs';
 import { checkRelations } from './config_relations.mjs';
-import { MAX_DEPTH } from './container.mjs';
+import { MAX_DEPTH } from './header.mjs';
 import { CompacterError } from './errors.mjs';
-import { isRecord, JsonError, parseJson } from './json.mjs';
+import { parseJson } from './json.mjs';
+import { isRecord, JsonError } from './json_values.mjs';
 
 const MAX_TEXT = 1024 * 1024;
 const MAJOR = '1';

@@ -1,7 +1,7 @@
 /** Checks of single values of a configuration, out of which its table is built (CFG-3 to CFG-9). */
 
 import { CompacterError } from './errors.mjs';
-import { isRecord, JsonFloat } from './json.mjs';
+import { isRecord, JsonFloat } from './json_values.mjs';
 
 /**
  * @typedef {(value: unknown, path: string) => any} Check gives the value, with defaults filled in, or refuses it

@@ -1,7 +1,7 @@
 /** The configuration's table (specs/file-format.md): keys, types, defaults and ranges. */
 
 import { anyObject, boolean, integer, listOf, mapOf, matching, objectOf, oneOf, optional, refuse, required, scaling, string, withDefault } from './config_fields.mjs';
-import { MAX_DIMENSION } from './container.mjs';
+import { MAX_DIMENSION } from './header.mjs';
 
 const SITE_ID = /^(?:encoder|decoder)\.(?:0|[1-9][0-9]{0,4})\.(?:self_attn|cross_attn|ffn)$/;
 const siteId = matching(SITE_ID, 'E211');

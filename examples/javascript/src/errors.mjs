@@ -1,6 +1,6 @@
 /** The one error with which a file or a configuration is refused. */
 
-import { JsonFloat } from './json.mjs';
+import { JsonFloat } from './json_values.mjs';
 
 /** An input that breaks a rule of the specification. */
 export class CompacterError extends Error {

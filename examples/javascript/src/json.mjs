@@ -5,61 +5,13 @@
  * Integers become numbers, all other numbers `JsonFloat`; objects become `Record`s, which have no prototype to confuse.
  */
 
-/** A number that was written with a fraction or an exponent. */
-export class JsonFloat {
-  /** @param {number} value */
-  constructor(value) {
-    this.value = value;
-  }
+import { QUOTE, Scanner } from './json_scanner.mjs';
+import { Record } from './json_values.mjs';
+import { KeySet } from './key_set.mjs';
 
-  /** @returns {number} what `JSON.stringify` writes */
-  toJSON() {
-    return this.value;
-  }
-}
+/** @typedef {import('./json_scanner.mjs').Limits} Limits */
 
-/** A JSON object. It inherits nothing, so `__proto__` and `toString` are keys like any other. */
-export function Record() {}
-Record.prototype = Object.create(null);
-
-/**
- * @param {unknown} value
- * @returns {boolean} whether it is a JSON object
- */
-export function isRecord(value) {
-  return value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof JsonFloat);
-}
-
-/** Why a text was refused. */
-export class JsonError extends Error {
-  /**
-   * @param {'syntax' | 'limit' | 'duplicate' | 'surrogate'} kind limit: depth, NaN, Infinity, or a number out of range
-   * @param {string} message
-   * @param {number} position in UTF-16 units
-   */
-  constructor(kind, message, position) {
-    super(`${message} at position ${position}`);
-    this.name = 'JsonError';
-    this.kind = kind;
-  }
-}
-
-const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const ESCAPES = Object.freeze({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' });
-const WORDS = Object.freeze([
-  ['true', true],
-  ['false', false],
-  ['null', null],
-]);
-const PIECES = 4096;
-const NOT_JSON = Object.freeze(['NaN', 'Infinity', '-Infinity']);
-
-/**
- * @typedef {object} Limits
- * @property {number} maxDepth levels of objects and lists, the outermost being the first; the parser recurses so deep
- * @property {boolean} [wellFormed] refuse strings with unpaired surrogates
- */
+const KEPT_MEMBERS = 8;
 
 /**
  * Parses one JSON value with white space around it.
@@ -72,192 +24,115 @@ const NOT_JSON = Object.freeze(['NaN', 'Infinity', '-Infinity']);
 export function parseJson(text, limits) {
   const parser = new Parser(text, limits);
   const value = parser.value(1);
-  parser.skipSpace();
-  if (parser.position !== text.length) throw parser.error('syntax', 'text behind the value');
+  parser.end();
   return value;
 }
 
-class Parser {
-  /**
-   * @param {string} text
-   * @param {Limits} limits
-   */
-  constructor(text, limits) {
-    this.text = text;
-    this.limits = limits;
-    this.position = 0;
-  }
+/**
+ * @param {number} levels that are kept
+ * @returns {number} how many members of an object or list are kept
+ */
+function keptMembers(levels) {
+  if (levels <= 0) return 0;
+  return levels === Number.POSITIVE_INFINITY ? levels : KEPT_MEMBERS;
+}
 
+/** The parser itself, for texts that are too large to be turned into values as a whole. */
+export class Parser extends Scanner {
   /**
-   * @param {JsonError['kind']} kind
-   * @param {string} message
-   * @returns {JsonError}
-   */
-  error(kind, message) {
-    return new JsonError(kind, message, this.position);
-  }
-
-  skipSpace() {
-    for (;;) {
-      const unit = this.text.charCodeAt(this.position);
-      if (unit !== 0x20 && unit !== 0x0a && unit !== 0x0d && unit !== 0x09) return;
-      this.position += 1;
-    }
-  }
-
-  /**
-   * Skips white space, and then the character if it comes next.
+   * The next value. All of it is checked, but an object or list is only kept as far as `levels` says: 0 gives undefined; a number
+   * gives the first members, with one level less; infinity gives everything.
    *
-   * @param {string} character
-   * @returns {boolean} whether it came
-   */
-  take(character) {
-    this.skipSpace();
-    if (this.text[this.position] !== character) return false;
-    this.position += 1;
-    return true;
-  }
-
-  /** @param {string} character that has to come next */
-  expect(character) {
-    if (!this.take(character)) throw this.error('syntax', `${character} expected`);
-  }
-
-  /**
    * @param {number} depth level of this value if it is an object or a list
+   * @param {number} [levels]
    * @returns {unknown}
    */
-  value(depth) {
+  value(depth, levels = Number.POSITIVE_INFINITY) {
     this.skipSpace();
     const first = this.text[this.position];
-    if (first === '{' || first === '[') {
-      if (depth > this.limits.maxDepth) throw this.error('limit', `more than ${this.limits.maxDepth} levels`);
-      return first === '{' ? this.object(depth) : this.list(depth);
-    }
+    if (first === '{') return this.object(depth, levels);
+    if (first === '[') return this.list(depth, levels);
     if (first === '"') return this.string();
     return first >= '0' && first <= '9' ? this.number() : this.word();
   }
 
-  /** @returns {boolean | null | number | JsonFloat} true, false, null, or a negative number */
-  word() {
-    for (const [word, value] of WORDS) {
-      if (this.text.startsWith(word, this.position)) {
-        this.position += word.length;
-        return value;
-      }
-    }
-    if (NOT_JSON.some((word) => this.text.startsWith(word, this.position))) throw this.error('limit', 'a number that is not finite');
-    return this.number();
-  }
-
   /**
    * @param {number} depth
-   * @returns {object}
+   * @param {number} levels
+   * @returns {object | undefined} a Record
    */
-  object(depth) {
-    const result = new Record();
-    this.position += 1;
-    if (this.take('}')) return result;
-    do {
-      this.skipSpace();
-      if (this.text.charCodeAt(this.position) !== QUOTE) throw this.error('syntax', 'a key expected');
-      const key = this.string();
-      if (key in result) throw this.error('duplicate', `a key for the second time, ${JSON.stringify(key.slice(0, 80))}`);
-      this.expect(':');
-      result[key] = this.value(depth + 1);
-    } while (this.take(','));
-    this.expect('}');
+  object(depth, levels) {
+    const result = levels > 0 ? new Record() : undefined;
+    const limit = keptMembers(levels);
+    let count = 0;
+    for (const key of this.members(depth)) {
+      const value = this.value(depth + 1, levels - 1);
+      if (count < limit) result[key] = value;
+      count += 1;
+    }
     return result;
   }
 
   /**
-   * @param {number} depth
-   * @returns {unknown[]}
+   * The members of an object, which has to come next.
+   *
+   * @param {number} depth its level
+   * @yields {string} a key; the caller then takes the member's value
    */
-  list(depth) {
-    const result = [];
-    this.position += 1;
-    if (this.take(']')) return result;
+  *members(depth) {
+    this.enter(depth, '{');
+    const keys = new KeySet((position) => this.keyAt(position));
+    if (this.take('}')) return;
     do {
-      result.push(this.value(depth + 1));
+      this.skipSpace();
+      const start = this.position;
+      if (this.text.charCodeAt(start) !== QUOTE) throw this.error('syntax', 'a key expected');
+      const key = this.string();
+      if (!keys.add(key, start)) throw this.error('duplicate', `a key for the second time, ${JSON.stringify(key.slice(0, 80))}`);
+      this.expect(':');
+      yield key;
+    } while (this.take(','));
+    this.expect('}');
+  }
+
+  /**
+   * @param {number} start position of a key that was read before
+   * @returns {string}
+   */
+  keyAt(start) {
+    const position = this.position;
+    this.position = start;
+    const key = this.string();
+    this.position = position;
+    return key;
+  }
+
+  /**
+   * @param {number} depth
+   * @param {number} levels
+   * @returns {unknown[] | undefined}
+   */
+  list(depth, levels) {
+    this.enter(depth, '[');
+    const result = levels > 0 ? [] : undefined;
+    const limit = keptMembers(levels);
+    if (this.take(']')) return result;
+    let count = 0;
+    do {
+      const value = this.value(depth + 1, levels - 1);
+      if (count < limit) result.push(value);
+      count += 1;
     } while (this.take(','));
     this.expect(']');
     return result;
   }
 
-  /** @returns {string} */
-  string() {
-    const parts = [];
-    let pieces = []; // joined now and then: a string of escapes alone would have millions
-    this.position += 1;
-    for (let start = this.position; ; ) {
-      const unit = this.text.charCodeAt(this.position);
-      if (unit === QUOTE || unit === BACKSLASH) {
-        pieces.push(this.text.slice(start, this.position));
-        this.position += 1;
-        if (unit === QUOTE) break;
-        pieces.push(this.escape());
-        start = this.position;
-        if (pieces.length > PIECES) {
-          parts.push(pieces.join(''));
-          pieces = [];
-        }
-      } else if (unit >= 0x20) {
-        this.position += 1;
-      } else {
-        throw this.error('syntax', 'an unfinished string or a control character in it'); // also where unit is NaN, at the end
-      }
-    }
-    const result = parts.join('') + pieces.join('');
-    if (this.limits.wellFormed && !result.isWellFormed()) throw this.error('surrogate', 'a string with an unpaired surrogate');
-    return result;
-  }
-
-  /** @returns {string} the character that an escape stands for; the backslash is behind */
-  escape() {
-    const letter = this.text[this.position];
-    this.position += 1;
-    if (Object.hasOwn(ESCAPES, letter)) return ESCAPES[letter];
-    const digits = this.text.slice(this.position, this.position + 4);
-    if (letter !== 'u' || !/^[0-9a-fA-F]{4}$/.test(digits)) throw this.error('syntax', 'an unknown escape');
-    this.position += 4;
-    return String.fromCharCode(Number.parseInt(digits, 16));
-  }
-
-  /** @returns {number | JsonFloat} */
-  number() {
-    const start = this.position;
-    this.takeUnit('-');
-    if (!this.takeUnit('0')) this.digits();
-    const integerEnd = this.position;
-    if (this.takeUnit('.')) this.digits();
-    if (this.takeUnit('e') || this.takeUnit('E')) {
-      if (!this.takeUnit('+')) this.takeUnit('-');
-      this.digits();
-    }
-    const value = Number(this.text.slice(start, this.position));
-    if (this.position === integerEnd) {
-      if (!Number.isSafeInteger(value)) throw this.error('limit', 'an integer beyond 2^53 - 1');
-      return value;
-    }
-    if (!Number.isFinite(value)) throw this.error('limit', 'a number beyond binary64');
-    return new JsonFloat(value);
-  }
-
   /**
-   * @param {string} character
-   * @returns {boolean} whether it came next, without white space
+   * @param {number} depth
+   * @param {'{' | '['} bracket that comes next
    */
-  takeUnit(character) {
-    if (this.text[this.position] !== character) return false;
-    this.position += 1;
-    return true;
-  }
-
-  /** Skips one or more digits. */
-  digits() {
-    const start = this.position;
-    while (this.text.charCodeAt(this.position) - 0x30 >>> 0 < 10) this.position += 1;
-    if (this.position === start) throw this.error('syntax', 'a value expected');
+  enter(depth, bracket) {
+    if (depth > this.limits.maxDepth) throw this.error('limit', `more than ${this.limits.maxDepth} levels`);
+    this.expect(bracket);
   }
 }

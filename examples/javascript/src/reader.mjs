@@ -2,7 +2,7 @@
 
 import { checkVersion, parseConfig } from './config.mjs';
 import { readContainer } from './container.mjs';
-import { CompacterError } from './errors.mjs';
+import { refuse } from './header.mjs';
 import { projectionTensors, scalingTensor } from './layout.mjs';
 import { checkTensorTable } from './tensor_table.mjs';
 import { checkFinite, readTensor } from './tensors.mjs';
@@ -12,13 +12,9 @@ import { checkFinite, readTensor } from './tensors.mjs';
  *
  * @typedef {object} Adapter a checked file; its tensors are read when they are asked for
  * @property {import('./config.mjs').Config} config with defaults filled in
- * @property {Map<string, import('./container.mjs').Entry>} entries
+ * @property {Map<string, import('./header.mjs').Entry>} entries
  * @property {Source} source
  */
-
-const PREFIX = 'compacter.';
-const VERSION_KEY = 'compacter.spec_version';
-const CONFIG_KEY = 'compacter.config';
 
 /**
  * @param {Source} source has to stay readable while the adapter is used
@@ -28,8 +24,8 @@ const CONFIG_KEY = 'compacter.config';
 export function readAdapter(source) {
   const { entries, metadata } = readContainer(source);
   checkMetadata(metadata);
-  const config = parseConfig(metadata[CONFIG_KEY]);
-  if (config.spec_version !== metadata[VERSION_KEY]) throw refuse('E204', metadata[VERSION_KEY], `${config.spec_version}, like the configuration`);
+  const config = parseConfig(metadata.config);
+  if (config.spec_version !== metadata.version) throw refuse('E204', metadata.version, `${config.spec_version}, like the configuration`);
   checkTensorTable(config, entries);
   for (const [name, entry] of entries) checkFinite(source, name, entry);
   const adapter = { config, entries, source };
@@ -37,25 +33,12 @@ export function readAdapter(source) {
   return adapter;
 }
 
-/**
- * @param {string} code
- * @param {unknown} value
- * @param {string} expected
- * @returns {CompacterError}
- */
-function refuse(code, value, expected) {
-  return new CompacterError({ code, value, expected, remedy: 'write the file again' });
-}
-
-/** @param {Record<string, string>} metadata */
-function checkMetadata(metadata) {
-  for (const key of [VERSION_KEY, CONFIG_KEY]) {
-    if (!(key in metadata)) throw refuse('E201', undefined, `${key} in __metadata__`);
-  }
-  checkVersion(metadata[VERSION_KEY]);
-  for (const key of Object.keys(metadata)) {
-    if (key.startsWith(PREFIX) && key !== VERSION_KEY && key !== CONFIG_KEY) throw refuse('E205', key, `${VERSION_KEY} and ${CONFIG_KEY} only`);
-  }
+/** @param {import('./header.mjs').Metadata} metadata */
+function checkMetadata({ version, config, foreign }) {
+  if (version === undefined) throw refuse('E201', version, 'compacter.spec_version in __metadata__');
+  if (config === undefined) throw refuse('E201', config, 'compacter.config in __metadata__');
+  checkVersion(version);
+  if (foreign !== undefined) throw refuse('E205', foreign, 'compacter.spec_version and compacter.config only');
 }
 
 /** @param {Adapter} adapter whose `override.X` and `head.X` have to be equal */

@@ -6,7 +6,7 @@ import { SKETCH_SIZE } from './sketch.mjs';
 
 /**
  * @typedef {import('./config.mjs').Config} Config
- * @typedef {Map<string, import('./container.mjs').Entry>} Entries
+ * @typedef {Map<string, import('./header.mjs').Entry>} Entries
  */
 
 export const MAX_ELEMENTS = 2 ** 28;

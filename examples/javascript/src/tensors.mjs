@@ -7,7 +7,7 @@ import { CompacterError } from './errors.mjs';
 
 /**
  * @typedef {import('./source.mjs').Source} Source
- * @typedef {import('./container.mjs').Entry} Entry
+ * @typedef {import('./header.mjs').Entry} Entry
  * @typedef {import('./projection.mjs').Tensor} Tensor
  */
 
