@@ -113,7 +113,9 @@ def add_backbones(cases: Collector) -> None:
     _add_overrides(cases, fit)
 
 
-def _add(cases: Collector, name: str, fit: Fit, comment: str, statements: Sequence[str], code: str | None = None) -> None:
+def _add(
+    cases: Collector, name: str, fit: Fit, comment: str, statements: Sequence[str], code: str | None = None
+) -> None:
     cases.match(name, fit.file, fit.weights, fit.backbone, comment, code=code, statements=statements)
 
 
@@ -125,7 +127,13 @@ def _add_fitting(cases: Collector, fit: Fit) -> None:
     _add(cases, "no-sketches", silent, "Without sketches, weights are not compared.", ("SKT-9",))
     free = {key: value for key, value in CONFIG.items() if key != "backbone"}
     other = replace(Fit.of(free, (6, 4)), backbone=backbone_of(model_type="gpt", norm_style="pre"))
-    _add(cases, "no-backbone", other, "Without a backbone in the file, its structure is not compared.", ("SKT-7", "SKT-8"))
+    _add(
+        cases,
+        "no-backbone",
+        other,
+        "Without a backbone in the file, its structure is not compared.",
+        ("SKT-7", "SKT-8"),
+    )
     bare = Fit.of(CONFIG, (6, 4), with_bias=False)
     _add(cases, "linears-without-bias", bare, "The linears have no bias, and there are no sketches of it.", ("SKT-4",))
     for dtype in ("F64", "F16", "BF16"):

@@ -142,4 +142,3 @@ class Collector:
         if profile is not None:
             files["profile"] = self.store(f"{case_id}.adapter_config", profile, ".json")
         self.add(case_id, Op.READ, expect, statements, comment, files=files, flags=flags)
-

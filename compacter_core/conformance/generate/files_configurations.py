@@ -51,7 +51,9 @@ def _add_metadata(cases: Collector) -> None:
         name = f"no-{key.removeprefix('compacter.').replace('_', '-')}"
         cases.refuse("E201", name, container(kept, FILE.tensors), f"No {key}.")
     signed = replace(FILE, metadata={"compacter.signature": "x"})
-    cases.refuse("E205", "metadata", signed, "A key of the metadata that begins with compacter.", statements=("FMT-17",))
+    cases.refuse(
+        "E205", "metadata", signed, "A key of the metadata that begins with compacter.", statements=("FMT-17",)
+    )
 
 
 def _add_limits(cases: Collector) -> None:
@@ -151,4 +153,3 @@ def _add_profiles(cases: Collector) -> None:
         ("E207", "division", other(projection={"kind": "phm", "phm_dim": 3}), "phm_dim does not divide."),
     ):
         cases.refuse(code, f"profile/{name}", FILE, comment, statements=("FMT-35",), profile=profile)
-

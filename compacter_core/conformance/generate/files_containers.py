@@ -105,8 +105,8 @@ def _add_header_texts(cases: Collector) -> None:
         "metadata-deep": (_metadata(more=nested(15)), numbers, "Nested 17 levels deep."),
         "nan": (_entry_text('"shape":[2,1]', '"shape":[NaN,1]'), numbers, "The word NaN."),
         "infinity": (_entry_text('"shape":[2,1]', '"shape":[-Infinity,1]'), numbers, "The word -Infinity."),
-        "integer-2-to-the-53": (_entry_text('[0,8]', "[0,9007199254740992]"), numbers, "An integer over 2^53 - 1."),
-        "number-1e999": (_entry_text('[0,8]', "[0,1e999]"), numbers, "A number over the largest double."),
+        "integer-2-to-the-53": (_entry_text("[0,8]", "[0,9007199254740992]"), numbers, "An integer over 2^53 - 1."),
+        "number-1e999": (_entry_text("[0,8]", "[0,1e999]"), numbers, "A number over the largest double."),
     }
     for name, (header, statements, comment) in wrong.items():
         cases.refuse("E103", name, assemble(header, BODY), comment, statements=statements)
@@ -282,5 +282,3 @@ def _add_other_formats(cases: Collector) -> None:
         cases.refuse("E112", f"pickle-{protocol}", data, f"A pickle of protocol {protocol}.")
     cases.refuse("E112", "pickle-of-2-bytes", b"\x80\x02", "The shortest beginning of a pickle.")
     cases.refuse("E112", "zip", b"PK\x03\x04\x14\0\0\0\0\0" + bytes(40), "A zip archive, as torch.save writes.")
-
-

@@ -40,7 +40,7 @@ def add_liberties(cases: Collector) -> None:
 
 def _add_texts(cases: Collector) -> None:
     """The configuration's JSON, written in other ways."""
-    config = full_config(head=head_of(labels=["no", "größer", "tab\tquote\"\\"]))
+    config = full_config(head=head_of(labels=["no", "größer", 'tab\tquote"\\']))
     texts = {
         "keys-reversed": (json.dumps(dict(reversed(config.items()))), "Keys in any order."),
         "indented": (json.dumps(config, indent=2), "White space between tokens."),
@@ -55,7 +55,9 @@ def _add_texts(cases: Collector) -> None:
         cases.accept(f"text/{name}", file, TEXTS, comment)
     pair = config_of(method="clef \U0001d11e")
     escaped = json.dumps(pair, ensure_ascii=True)
-    cases.accept("text/surrogate-pair", replace(sample(pair), config=escaped), TEXTS, "A pair of surrogates is a letter.")
+    cases.accept(
+        "text/surrogate-pair", replace(sample(pair), config=escaped), TEXTS, "A pair of surrogates is a letter."
+    )
     brackets = config_of(method='\\"' + "[{" * 40 + '"')
     cases.accept("text/brackets-in-a-string", sample(brackets), TEXTS, "Brackets in strings are no nesting.")
 
@@ -140,7 +142,10 @@ def _add_profiles(cases: Collector) -> None:
     file = sample(config)
     spellings = {
         "same-text": (file.config_text, "The same text."),
-        "other-text": (json.dumps(dict(reversed(config.items())), indent=2) + "\n", "Equal as JSON, written otherwise."),
+        "other-text": (
+            json.dumps(dict(reversed(config.items())), indent=2) + "\n",
+            "Equal as JSON, written otherwise.",
+        ),
     }
     for name, (spelling, comment) in spellings.items():
         cases.accept(f"profile/{name}", file, PROFILE, comment, profile=spelling.encode())

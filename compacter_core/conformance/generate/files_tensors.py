@@ -168,7 +168,9 @@ def _add_types(cases: Collector) -> None:
         tensor = FILE.tensors[name]
         for dtype in ("F64", "F16"):
             other = RawTensor.of(dtype, tensor.shape, unpack(tensor.dtype, tensor.data))
-            cases.refuse("E305", f"{dtype.lower()}/{name.lower()}", _put(FILE, name, other), f"{name} alone is {dtype}.")
+            cases.refuse(
+                "E305", f"{dtype.lower()}/{name.lower()}", _put(FILE, name, other), f"{name} alone is {dtype}."
+            )
     halves = sample(CONFIG, dtype="F16", sketches=True)
     other = RawTensor.of("BF16", (2, 2, 2), numbers(8, 0))
     cases.refuse("E305", "bf16-among-f16", _put(halves, RULE, other), "Two types of one size.")
@@ -244,7 +246,10 @@ def _add_budget(cases: Collector) -> None:
     file = sample(config_of(head=head_of(layers=["big"], shapes={"big.weight": [1, 1]}), projection={"kind": "dense"}))
     small = {name: replace(tensor, data=b"") for name, tensor in file.tensors.items() if not name.startswith("head.")}
     position, entries = 0, {}
-    for name, shape in [*((n, list(t.shape)) for n, t in small.items()), *((f"head.{n}", s) for n, s in shapes.items())]:
+    for name, shape in [
+        *((n, list(t.shape)) for n, t in small.items()),
+        *((f"head.{n}", s) for n, s in shapes.items()),
+    ]:
         end = position + 2 * math.prod(shape)
         entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [position, end]}
         position = end

@@ -6,7 +6,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from compacter_core.conformance.case import Expectation
-from compacter_core.conformance.generate.files_bytes import JsonObject, RawFile, RawTensor, canonical_order, container, pack
+from compacter_core.conformance.generate.files_bytes import (
+    JsonObject,
+    RawFile,
+    RawTensor,
+    canonical_order,
+    container,
+    pack,
+)
 from compacter_core.conformance.generate.files_canonical import canonical_bytes, canonical_text
 from compacter_core.conformance.generate.files_collector import Collector
 from compacter_core.conformance.generate.files_liberties import nested
@@ -126,13 +133,28 @@ def _add_texts(cases: Collector) -> None:
         ("unicode", "größer 肯定 \U0001d11e", "Letters beyond ASCII are written as themselves."),
         ("escapes", 'a"b\\c/d', "A quote and a backslash are escaped, a slash is not."),
         ("controls", "\b\t\n\f\r\x00\x01\x1b\x1f", "Control characters have escapes."),
-        ("delete-and-separators", "\x7f\x80\u2028\u2029\ufeff", "Other invisible characters are written as themselves."),
+        (
+            "delete-and-separators",
+            "\x7f\x80\u2028\u2029\ufeff",
+            "Other invisible characters are written as themselves.",
+        ),
         ("html", "<a href='x'>&</a>", "No other escapes."),
         ("empty", "", "An empty string."),
     ):
         config = {**small, "method": method}
         _write(cases, f"text/{name}", config, sample(config), comment, ("FMT-30",))
-    order = {"b": 1, "a": 2, "B": 3, "é": 4, "\uff61": 5, "\U0001d11e": 6, "aa": {"z": 0, "y": 1}, "": 7, "10": 8, "9": 9}
+    order = {
+        "b": 1,
+        "a": 2,
+        "B": 3,
+        "é": 4,
+        "\uff61": 5,
+        "\U0001d11e": 6,
+        "aa": {"z": 0, "y": 1},
+        "": 7,
+        "10": 8,
+        "9": 9,
+    }
     config = {**small, "training": order, "extensions": {"z": {"must_understand": False, "b": 0, "a": 1}, "a": IGNORED}}
     comment = "Keys sorted by code point at every level: U+FF61 before U+1D11E."
     _write(cases, "text/key-order", config, sample(config), comment, ("FMT-29", "CFG-6"))
@@ -179,4 +201,6 @@ def _add_refused(cases: Collector) -> None:
         ("E211", "site", {"sites": [site(0), site(0)]}),
         ("E202", "depth", {"training": {"x": nested(15)}}),
     ):
-        _write(cases, name, config | changes, file, "A configuration that a reader would refuse.", ("FMT-33",), code=code)
+        _write(
+            cases, name, config | changes, file, "A configuration that a reader would refuse.", ("FMT-33",), code=code
+        )
