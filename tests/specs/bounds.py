@@ -1,0 +1,259 @@
+"""The bounds of numbers.md, transcribed from its text and evaluated slowly; its tables are read as they are.
+
+`u` is a precision, `p` a projection, `x` and `g` have two axes; all arrays are float64. Names are those of the text.
+"""
+
+# ruff: noqa: N802, N803, N806
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.reference.activations import activate, derivative
+from compacter_core.reference.projection import fast_weight, project, project_vjp, rule, weight
+from compacter_core.vocabulary import Activation
+from tests.specs.documents import documents, section, tables
+from tests.support.site_tools import tensors_of, with_tensors
+
+TEXT = documents()["numbers.md"]
+TYPES, COUNTS, _, CONSTANTS, GRADIENT_COUNTS = tables(TEXT)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A row of the table of types for storage, and one for accumulation."""
+
+    u_s: float
+    u_a: float
+    eta_s: float
+    eta_a: float
+
+    @classmethod
+    def of(cls, storage: DType, accumulate: DType) -> "Precision":
+        rows = {row[0]: [2.0 ** int(cell.removeprefix("2^")) for cell in row[1:]] for row in TYPES[1:]}
+        (u_s, eta_s), (u_a, eta_a) = rows[storage], rows[accumulate]
+        return cls(u_s, u_a, eta_s, eta_a)
+
+    def G(self, P: int, K: int = 0) -> float:
+        return float((1 + Fraction(self.u_s)) ** P * (1 + Fraction(self.u_a)) ** K - 1)
+
+
+def evaluated(cell: str, **values: Any) -> int:
+    """A formula of a table: blanks between names multiply, ^ is a power."""
+    text = re.sub(r"(\w) (?=\w)", r"\1*", cell.replace("in", "n_in").replace("out", "n_out")).replace("^", "**")
+    names = {"__builtins__": {}, "max": max, "floor": int, **values}
+    return int(eval(text, names))  # noqa: S307 the text is our own
+
+
+def sizes(p: ProjectionParameters) -> dict[str, int]:
+    fast = fast_weight(p)
+    n = fast.shape[0] if p.kind.has_rule else 1
+    r = p.W_left.shape[-1] if p.W_left is not None else 1
+    return {
+        "n_in": n * fast.shape[-2],
+        "n_out": n * fast.shape[-1],
+        "n": n,
+        "r": r,
+        "c": int(p.phm_rule_left is not None),
+    }
+
+
+def counts(p: ProjectionParameters) -> tuple[int, int]:
+    rows = {row[0].strip("`"): row[1:] for row in COUNTS[1:]}
+    P, K = rows[p.kind.value]
+    return evaluated(P, **sizes(p)), evaluated(K, **sizes(p))
+
+
+def absolute(p: ProjectionParameters, added: float = 0.0) -> ProjectionParameters:
+    return with_tensors(p, {name: np.abs(tensor) + added for name, tensor in tensors_of(p).items()})
+
+
+def Q(p: ProjectionParameters, X: Array) -> Array:
+    """The table of NUM-4 for one token's X, element by element; p holds absolute values."""
+    n, n_out = sizes(p)["n"], sizes(p)["n_out"]
+    if not p.kind.has_rule:
+        if p.W_right is None:
+            return np.full(n_out, 2.0)
+        return np.array([X.sum() + sum(row[j] for row in p.W_right) + 2 for j in range(n_out)])
+    A, W = rule(p), fast_weight(p)
+    side, width = W.shape[1:]
+    blocks = X.reshape(n, side)
+    B = blocks.sum(axis=1)
+    value = np.zeros((n, width))
+    for b, q in np.ndindex(n, width):
+        total = sum(B[a] * A[i, a, b] for i in range(n) for a in range(n)) + 2 * n * B.sum()
+        total += sum(W[i, k, q] for i in range(n) for k in range(side))
+        if p.W_right is None:
+            total += sum(A[i, a, b] * W[i, k, q] for i in range(n) for a in range(n) for k in range(side))
+        else:
+            t = [p.W_right[i, rho, q] for i in range(n) for rho in range(p.W_right.shape[1])]
+            total += 2 * sum(t)
+            total += sum(A[i, a, b] * p.W_right[i, :, q].sum() for i in range(n) for a in range(n))
+        if p.phm_rule_right is not None:
+            total += sum(blocks[a, k] * W[i, k, q] for i in range(n) for a in range(n) for k in range(side))
+            total += sum(p.phm_rule_right[i, 0, b] * W[i, k, q] for i in range(n) for k in range(side))
+        value[b, q] = total + 2 * n + 2
+    return value.reshape(-1)
+
+
+def affine(p: ProjectionParameters, x: Array, E_in: Array, u: Precision) -> Array:
+    """NUM-4."""
+    P, K = counts(p)
+    G, p = u.G(P, K), absolute(p)
+    X = np.abs(x) + E_in
+    b = 0.0 if p.b is None else p.b
+    underflow = np.stack([Q(p, row) for row in X]) if len(X) else np.zeros((0, sizes(p)["n_out"]))
+    result: Array = G * (X @ weight(p) + b) + E_in @ weight(p) + (1 + G) * (u.eta_s + 2 * K * u.eta_a) * underflow
+    return result
+
+
+def constant(kind: Activation, column: int) -> float:
+    rows = {word: row[column] for row in CONSTANTS[1:] for word in re.findall(r"`(\w+)`", row[0])}
+    return float(rows[kind.value])
+
+
+def activation(kind: Activation, z: Array, E_z: Array, u: Precision) -> Array:
+    """NUM-5."""
+    if kind in (Activation.RELU, Activation.IDENTITY):
+        return E_z
+    L, size = constant(kind, 1), np.abs(z) + E_z
+    result: Array = L * E_z + 10 * u.u_s * size + u.eta_s * (4 + 2 * size)
+    return result
+
+
+def scaled(scaling: Array | float, o: Array, E_o: Array, u: Precision) -> Array:
+    """NUM-6."""
+    size = np.abs(o) + E_o
+    result: Array = np.abs(scaling) * (E_o + u.G(2) * size) + u.eta_s * (size + 1)
+    return result
+
+
+def after_down(site: SiteParameters, z: Array, E_z: Array, u: Precision) -> Array:
+    """NUM-7 from E_z on."""
+    a = activate(site.non_linearity, z)
+    E_a = activation(site.non_linearity, z, E_z, u)
+    E_o = affine(site.up, a, E_a, u)
+    folding = u.eta_s * (np.abs(a) + E_a).sum(axis=-1, keepdims=True)
+    return scaled(site.scaling, project(site.up, a), E_o, u) + folding
+
+
+def delta(site: SiteParameters, x: Array, E_in: Array, u: Precision) -> Array:
+    """NUM-7."""
+    return after_down(site, project(site.down, x), affine(site.down, x, E_in, u), u)
+
+
+def total(y: Array, E: Array, u: Precision) -> Array:
+    """NUM-8, and the last sum of NUM-14."""
+    result: Array = (1 + u.u_s) * E + u.u_s * np.abs(y) + u.eta_s
+    return result
+
+
+def projection_gradients(
+    p: ProjectionParameters, x: tuple[Array, Array], g: tuple[Array, Array], u: Precision
+) -> dict[str, Array]:
+    """NUM-9; x and g come with the bounds of their errors. The input's gradient is named `x`."""
+
+    def F(p: ProjectionParameters, x: Array, g: Array) -> dict[str, Array]:
+        dx, tensors = project_vjp(p, x, g)
+        return {"x": dx, **tensors}
+
+    size = sizes(p)
+    P = counts(p)[0] + 2
+    J = size["n_in"] + size["n_out"] + size["n"] * size["r"] + size["n"] + size["r"]
+    rows = {word.strip("`"): row[1] for row in GRADIENT_COUNTS[1:] for word in row[0].split(", ")}
+    (u_value, E_u), (v_value, E_v) = (np.abs(x[0]), x[1]), (np.abs(g[0]), g[1])
+    U, V, plain = u_value + E_u, v_value + E_v, absolute(p)
+    whole, by_u, by_v = F(plain, U, V), F(plain, E_u, V), F(plain, u_value, E_v)
+    paths = F(absolute(p, 1.0), 1 + U, 1 + V)
+    bounds = {}
+    for name in whole:
+        formula = (
+            rows["the input" if name == "x" else name].replace("floor(in/n)", "rows").replace("floor(out/n)", "columns")
+        )
+        K = evaluated(
+            formula, J=J, T=len(x[0]), rows=size["n_in"] // size["n"], columns=size["n_out"] // size["n"], **size
+        )
+        G = u.G(P, K)
+        moved = by_v[name] if name in ("x", "b") else by_u[name] + by_v[name]
+        bounds[name] = G * whole[name] + moved + (1 + G) * (P * u.eta_s + 2 * K * u.eta_a) * paths[name]
+    return bounds
+
+
+def slope(kind: Activation, z: Array, E_z: Array, u: Precision) -> Array:
+    """NUM-10."""
+    if kind is Activation.IDENTITY:
+        return np.zeros_like(z)
+    if kind is Activation.RELU:
+        return np.where(np.abs(z) <= E_z, 1.0, 0.0)
+    result: Array = constant(kind, 2) * E_z + 16 * u.u_s * (1 + np.abs(z) + E_z) + 4 * u.eta_s
+    return result
+
+
+def gradients(site: SiteParameters, x: Array, g: Array, u: Precision) -> dict[str, Array]:
+    """NUM-11 and NUM-12, by the names of `tests.support.site_tools.named`."""
+    nothing = np.zeros_like
+    z = project(site.down, x)
+    a = activate(site.non_linearity, z)
+    E_z = affine(site.down, x, nothing(x), u)
+    E_a = activation(site.non_linearity, z, E_z, u)
+    scaled_g = site.scaling * g
+    E_g = scaled(site.scaling, g, nothing(g), u)
+    up = projection_gradients(site.up, (a, E_a), (scaled_g, E_g), u)
+    da, E_da = scaled_g @ weight(site.up).T, up["x"]
+    act, E_act = derivative(site.non_linearity, z), slope(site.non_linearity, z, E_z, u)
+    E_dz = (
+        E_da * np.abs(act) + (np.abs(da) + E_da) * E_act + u.u_s * (np.abs(da) + E_da) * (np.abs(act) + E_act) + u.eta_s
+    )
+    down = projection_gradients(site.down, (x, nothing(x)), (da * act, E_dz), u)
+    bounds = {"x": down.pop("x")} | {f"down.{name}": bound for name, bound in down.items()}
+    bounds |= {f"up.{name}": bound for name, bound in up.items() if name != "x"}
+    if isinstance(site.scaling, np.ndarray):
+        o, E_o = project(site.up, a), affine(site.up, a, E_a, u)
+        terms = np.abs(g) * (E_o + u.G(2, g.size) * (np.abs(o) + E_o)) + u.eta_s + 2 * u.eta_a
+        bounds["scaling"] = terms.sum(axis=0) if site.scaling.size == g.shape[-1] else terms.sum().reshape(1)
+    return bounds
+
+
+def folded(site: SiteParameters, m: Array, b: Array, E_m: Array, u: Precision) -> Array:
+    """NUM-14, the implementation's part."""
+    h = m + b
+    y = h + site.scaling * project(site.up, activate(site.non_linearity, project(site.down, h)))
+    bias = np.abs(b) @ weight(absolute(site.down)) + (0.0 if site.down.b is None else np.abs(site.down.b))
+    E_z = affine(with_tensors(site.down, {"b": bias}), m, E_m, u)
+    E_delta = after_down(site, project(site.down, h), E_z, u)
+    return total(y, (1 + u.u_s) * E_delta + u.G(2) * np.abs(b) + 2 * u.eta_s + E_m, u)
+
+
+def layer_norm(x: Array, E: Array, u: Precision, *, gain: Array, bias: Array, eps: float) -> Array:
+    """NUM-15."""
+
+    def mean(v: Array) -> Array:
+        result: Array = v.mean(axis=-1, keepdims=True)
+        return result
+
+    X, c, g = np.abs(x) + E, x - mean(x), u.G(3, x.shape[-1] + 2)
+    v = mean(c * c)
+    E_m = mean(E) + g * mean(X) + u.eta_s
+    E_v = mean(2 * np.abs(c) * (E + mean(E)) + (E + mean(E)) ** 2) + 6 * g * mean(X * X) + 8 * u.eta_s
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inverse = (1 + u.G(6)) * (v + eps - E_v) ** -0.5
+        E_i = inverse - (v + eps) ** -0.5
+        bound = np.abs(gain) * ((E + E_m) * inverse + np.abs(c) * E_i)
+        bound = (
+            bound
+            + u.G(5) * (np.abs(gain) * (X + mean(X) + E_m) * inverse + np.abs(bias))
+            + 5 * u.eta_s * (1 + np.abs(gain))
+        )
+        return np.where(E_v >= v + eps, np.inf, bound)
+
+
+def margin() -> float:
+    """The factor of NUM-3."""
+    match = re.search(r"`\(1 \+ 2\^-(\d+)\) \(E\(s, a\) \+ E\(F64, F64\)\)`", section(TEXT, "Model of the arithmetic"))
+    if match is None:
+        raise ValueError("NUM-3 has changed")
+    return 2.0 ** -int(match.group(1))
