@@ -1,24 +1,20 @@
 """A case on disk, as the implementation gets it: files in the scratch folder, numbers in the requested type (CNF-3)."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
 
 import numpy as np
 
 from compacter_core.adapter import Array, DType
 from compacter_core.conformance.case import Case
 from compacter_core.conformance.implementation import Request
+from compacter_core.conformance.recipe import SUFFIX, parse_recipe, write_recipe
 from compacter_core.conformance.suite import Suite
 from compacter_core.conformance.tensor_files import read_tensors, write_tensors
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.codec import cast, round_to
 from compacter_core.format.reader import parse_adapter
 from compacter_core.format.writer import adapter_bytes
-
-RECIPE: Final = ".recipe.json"
-_CHUNK: Final = 2**20
 
 
 def materialise(
@@ -47,8 +43,8 @@ def materialise(
     for argument, path in case.files.items():
         target = scratch / f"{prefix}.{argument}{_suffix(path)}"
         data = suite.files[path]
-        if path.endswith(RECIPE):
-            _cook(data, target, path)
+        if path.endswith(SUFFIX):
+            write_recipe(parse_recipe(data, path), target)
         elif dtype is None:
             target.write_bytes(data)
         elif argument == "adapter":
@@ -67,7 +63,7 @@ def materialise(
 
 
 def _suffix(path: str) -> str:
-    return PurePosixPath(path.removesuffix(RECIPE)).suffix
+    return PurePosixPath(path.removesuffix(SUFFIX)).suffix
 
 
 def _cast_adapter(data: bytes, dtype: DType, case: Case, path: str) -> bytes:
@@ -97,33 +93,3 @@ def _check_exact(exact: Array, rounded: Array, dtype: DType, what: str) -> None:
             value=float(wide[0][tuple(worst)]),
             expected=f"a value of {dtype.value}",
         )
-
-
-def _cook(recipe: bytes, target: Path, path: str) -> None:
-    """Write the file that a recipe describes, however large, in small pieces."""
-    try:
-        segments = [_segment(segment) for segment in json.loads(recipe)["segments"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompacterError(
-            ErrorCode.E801,
-            f"suite: {path} is no recipe ({error!r})",
-            value=recipe[:80],
-            expected='{"segments": [{"hex" or "text", "times"}]}',
-        ) from error
-    with target.open("wb") as stream:
-        for unit, times in segments:
-            per_chunk = max(1, _CHUNK // max(1, len(unit)))
-            chunk = unit * min(times, per_chunk)
-            for _ in range(times // per_chunk):
-                stream.write(chunk)
-            stream.write(unit * (times % per_chunk))
-
-
-def _segment(segment: Mapping[str, Any]) -> tuple[bytes, int]:
-    if not set(segment) <= {"hex", "text", "times"} or ("hex" in segment) == ("text" in segment):
-        raise ValueError(f"a segment with the keys {sorted(segment)}")
-    times = segment.get("times", 1)
-    if type(times) is not int or times < 0:
-        raise ValueError(f"times {times!r}")
-    unit = bytes.fromhex(segment["hex"]) if "hex" in segment else segment["text"].encode()
-    return unit, times

@@ -114,7 +114,7 @@ def add_backbones(cases: Collector) -> None:
 
 
 def _add(
-    cases: Collector, name: str, fit: Fit, comment: str, statements: Sequence[str], code: str | None = None
+    cases: Collector, name: str, fit: Fit, comment: str, statements: Sequence[str], *, code: str | None = None
 ) -> None:
     cases.match(name, fit.file, fit.weights, fit.backbone, comment, code=code, statements=statements)
 
@@ -161,7 +161,7 @@ def _add_tolerance(cases: Collector, fit: Fit) -> None:
         right = [sketched, *fit.values(WEIGHT)[1:]]
         changed = fit.sketch(WEIGHT, right).put(WEIGHT, [value, *right[1:]])
         comment = f"A value {value!r} where the sketch has {sketched!r}."
-        _add(cases, f"tolerance-{name}", changed, comment, ("SKT-5",), code)
+        _add(cases, f"tolerance-{name}", changed, comment, ("SKT-5",), code=code)
 
 
 def _add_positions(cases: Collector) -> None:
@@ -178,10 +178,10 @@ def _add_positions(cases: Collector) -> None:
         values = fit.values(WEIGHT)
         values[positions((20, 16))[index]] += 1.0
         comment = f"Only the {label} sketched position has another value."
-        _add(cases, f"position-{label}", fit.put(WEIGHT, values), comment, ("SKT-1", "SKT-9"), "E403")
+        _add(cases, f"position-{label}", fit.put(WEIGHT, values), comment, ("SKT-1", "SKT-9"), code="E403")
     reshaped = fit.put(WEIGHT, draw(20 * 16, 0), (40, 8))
     comment = "The same values in another shape have their sketch elsewhere."
-    _add(cases, "reshaped", replace(reshaped, backbone=fit.backbone), comment, ("SKT-1", "SKT-9"), "E403")
+    _add(cases, "reshaped", replace(reshaped, backbone=fit.backbone), comment, ("SKT-1", "SKT-9"), code="E403")
     long_bias = config_of(hidden_size=300, projection={"kind": "dense"}, sites=[site(0, 1)], bias_up=False)
     fit = Fit.of(long_bias, (2, 300))
     kept = set(positions((300,)))
@@ -198,12 +198,12 @@ def _add_structure(cases: Collector, fit: Fit) -> None:
         ("stack-missing", {"num_layers": {"decoder": 2}}, "Another stack."),
     ):
         changed = replace(fit, backbone={**fit.backbone, **changes})
-        _add(cases, name, changed, comment, ("SKT-7",), "E401")
+        _add(cases, name, changed, comment, ("SKT-7",), code="E401")
     wide = Fit.of({**CONFIG, "hidden_size": 8, "backbone": backbone_of(hidden_size=8, norms=[NORM])}, (6, 8))
     other = replace(fit, weights=wide.weights, backbone=wide.backbone)
-    _add(cases, "hidden_size", other, "A wider backbone.", ("SKT-7",), "E401")
+    _add(cases, "hidden_size", other, "A wider backbone.", ("SKT-7",), code="E401")
     pre = replace(fit, backbone={**fit.backbone, "norm_style": "pre"})
-    _add(cases, "pre-norm", pre, "The norms stand before the sublayers.", ("SKT-8",), "E402")
+    _add(cases, "pre-norm", pre, "The norms stand before the sublayers.", ("SKT-8",), code="E402")
 
 
 def _add_foreign_weights(cases: Collector, fit: Fit) -> None:
@@ -222,26 +222,28 @@ def _add_foreign_weights(cases: Collector, fit: Fit) -> None:
         "second-site": ("encoder.1.ffn.weight", draw(24, 52), "The first site is right and the second one is not."),
     }
     for name, (tensor, values, comment) in changes.items():
-        _add(cases, name, fit.put(tensor, values), comment, ("SKT-5", "SKT-9"), "E403")
+        _add(cases, name, fit.put(tensor, values), comment, ("SKT-5", "SKT-9"), code="E403")
     swapped = {**fit.weights, WEIGHT: fit.weights["encoder.1.ffn.weight"], "encoder.1.ffn.weight": fit.weights[WEIGHT]}
-    _add(cases, "sites-exchanged", replace(fit, weights=swapped), "Two layers exchanged.", ("SKT-9",), "E403")
+    _add(cases, "sites-exchanged", replace(fit, weights=swapped), "Two layers exchanged.", ("SKT-9",), code="E403")
     square = Fit.of(CONFIG, (4, 4))
     values = square.values(WEIGHT)
     transposed = [values[4 * column + row] for row in range(4) for column in range(4)]
-    _add(cases, "transposed", square.put(WEIGHT, transposed), "The weight as [out, in].", ("SKT-1", "SKT-9"), "E403")
+    _add(
+        cases, "transposed", square.put(WEIGHT, transposed), "The weight as [out, in].", ("SKT-1", "SKT-9"), code="E403"
+    )
     shorter = fit.put(WEIGHT, weight[:20], (5, 4))
-    _add(cases, "smaller", shorter, "A weight with fewer positions than the sketch.", ("SKT-5", "SKT-9"), "E403")
+    _add(cases, "smaller", shorter, "A weight with fewer positions than the sketch.", ("SKT-5", "SKT-9"), code="E403")
 
 
 def _add_overrides(cases: Collector, fit: Fit) -> None:
     name = f"{NORM}.weight"
     gone = {key: tensor for key, tensor in fit.weights.items() if key != name}
-    _add(cases, "norm-missing", replace(fit, weights=gone), "The backbone has no such norm.", ("SKT-10",), "E404")
+    _add(cases, "norm-missing", replace(fit, weights=gone), "The backbone has no such norm.", ("SKT-10",), code="E404")
     gone = {key: tensor for key, tensor in fit.weights.items() if key != "layer.0.dense.bias"}
-    _add(cases, "bias-missing", replace(fit, weights=gone), "The backbone has no such bias.", ("SKT-10",), "E404")
+    _add(cases, "bias-missing", replace(fit, weights=gone), "The backbone has no such bias.", ("SKT-10",), code="E404")
     longer = fit.put(name, draw(5, 9), (5,))
-    _add(cases, "longer", longer, "The backbone's tensor has another length.", ("SKT-10",), "E404")
+    _add(cases, "longer", longer, "The backbone's tensor has another length.", ("SKT-10",), code="E404")
     matrix = fit.put(name, draw(4, 9), (1, 4))
-    _add(cases, "matrix", matrix, "The backbone's tensor has an axis more.", ("SKT-10",), "E404")
+    _add(cases, "matrix", matrix, "The backbone's tensor has an axis more.", ("SKT-10",), code="E404")
     config: dict[str, Any] = {**CONFIG, "overrides": [{"name": "lm_head.scale", "kind": "head"}]}
-    _add(cases, "head", Fit.of(config, (6, 4)), "An override of kind head.", ("SKT-11",), "E405")
+    _add(cases, "head", Fit.of(config, (6, 4)), "An override of kind head.", ("SKT-11",), code="E405")

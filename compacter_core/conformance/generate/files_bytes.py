@@ -92,6 +92,11 @@ def text(value: str, times: int = 1) -> JsonObject:
     return {"text": value} if times == 1 else {"text": value, "times": times}
 
 
+def counted(value: str, times: int, counters: Sequence[tuple[int, int]]) -> JsonObject:
+    """A segment of text with numbers that grow from one repetition to the next."""
+    return {"text": value, "times": times, "counters": [list(counter) for counter in counters]}
+
+
 def raw(value: bytes, times: int = 1) -> JsonObject:
     """A segment of bytes."""
     return {"hex": value.hex()} if times == 1 else {"hex": value.hex(), "times": times}
@@ -170,7 +175,7 @@ class RawFile:
             own[VERSION_KEY] = self.version
         return dict(sorted({**own, **self.metadata}.items()))
 
-    def bytes(self) -> bytes:
+    def encoded(self) -> bytes:
         """The file, its tensors in the order of the mapping."""
         return container(self.all_metadata, self.tensors)
 

@@ -37,10 +37,10 @@ class Collector:
         profile: bytes | None = None,
         flags: frozenset[Flag] = frozenset(),
     ) -> None:
-        """A file that is read; `data` where its bytes are not those of `file.bytes()`."""
+        """A file that is read; `data` where its bytes are not those of `file.encoded()`."""
         self._read(
             f"read/valid/{name}",
-            file.bytes() if data is None else data,
+            file.encoded() if data is None else data,
             Expectation(value=file.value()),
             statements,
             comment,
@@ -62,7 +62,7 @@ class Collector:
         """A file that is refused with `code`; without statements they are those behind the code."""
         self._read(
             f"read/{code.lower()}/{name}",
-            file.bytes() if isinstance(file, RawFile) else file,
+            file.encoded() if isinstance(file, RawFile) else file,
             Expectation(code=code),
             tuple(statements) or BY_CODE[code],
             comment,
@@ -83,7 +83,7 @@ class Collector:
     ) -> None:
         """An adapter against a backbone (CNF-6); `code` where it does not fit."""
         case_id = f"match/{'valid' if code is None else code.lower()}/{name}"
-        files = {"adapter": self.store(f"{case_id}.adapter", file.bytes())}
+        files = {"adapter": self.store(f"{case_id}.adapter", file.encoded())}
         files["weights"] = self.store(f"{case_id}.weights", container(None, weights))
         self.add(
             case_id,

@@ -110,7 +110,7 @@ def _add_versions(cases: Collector) -> None:
         ("seven-digits", "1.1000000"),
         ("foreign-digit", "1.\u0660"),
     ):
-        statements = ("VER-2",) if name in ("2.0", "0.9", "10.0") else ("VER-1",)
+        statements: tuple[str, ...] = ("VER-2",) if name in ("2.0", "0.9", "10.0") else ("VER-1",)
         file = replace(FILE, config={**CONFIG, "spec_version": version}, version=version)
         cases.refuse("E204", f"version/{name}", file, f"The version {json.dumps(version)}.", statements=statements)
     for name, value in (("number", 1.0), ("null", None), ("list", ["1.0"])):

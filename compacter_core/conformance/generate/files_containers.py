@@ -3,15 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice, product
-from string import ascii_letters, digits
 from typing import Any, Final
 
 from compacter_core.conformance.generate.files_bytes import (
     JsonObject,
-    RawFile,
     Recipe,
     assemble,
+    counted,
     length_field,
     minified,
     raw,
@@ -20,6 +18,7 @@ from compacter_core.conformance.generate.files_bytes import (
 from compacter_core.conformance.generate.files_collector import Collector
 from compacter_core.conformance.generate.files_liberties import MAX_HEADER, nested
 from compacter_core.conformance.generate.files_samples import config_of, sample, site
+from compacter_core.conformance.recipe import Segment
 from compacter_core.conformance.words import Flag
 
 FILE: Final = sample(
@@ -30,7 +29,6 @@ UP: Final = "site.encoder.0.ffn.up.W"
 """The two tensors of the file, 8 bytes each, in this order."""
 
 MAX_TENSORS: Final = 65_536
-CROWD: Final = ("FMT-7", "ERR-4", "SEC-3")
 LIMITS: Final = frozenset({Flag.LIMITS})
 HEADER: Final[JsonObject] = FILE.parts()[0]
 BODY: Final[bytes] = FILE.parts()[1]
@@ -42,7 +40,9 @@ def add_containers(cases: Collector) -> None:
     _add_header_texts(cases)
     _add_duplicates(cases)
     _add_offsets(cases)
-    _add_entries(cases)
+    _add_sizes(cases)
+    _add_shapes(cases)
+    _add_dtypes_and_fields(cases)
     _add_names(cases)
     _add_other_formats(cases)
 
@@ -57,7 +57,7 @@ def _file(header: object, body: bytes = BODY) -> bytes:
 
 
 def _add_lengths(cases: Collector) -> None:
-    whole = FILE.bytes()
+    whole = FILE.encoded()
     end = len(whole) - len(BODY)
     for name, data, comment in (
         ("empty", b"", "No bytes at all."),
@@ -185,7 +185,7 @@ def _add_offsets(cases: Collector) -> None:
         cases.refuse("E105", f"offsets-{name}", data, comment, statements=("FMT-12",))
 
 
-def _add_entries(cases: Collector) -> None:
+def _add_sizes(cases: Collector) -> None:
     top = 2**31 - 1
     for name, shape, end, comment in (
         ("too-few", [2, 1], 4, "Half the bytes of its shape."),
@@ -200,6 +200,9 @@ def _add_entries(cases: Collector) -> None:
         header[UP] = {**HEADER[UP], "data_offsets": [end, end + 8]}
         statements = ("FMT-13", "SEC-4") if name.startswith("overflow") else ("FMT-13",)
         cases.refuse("E106", name, _file(header, bytes(end + 8)), comment, statements=statements)
+
+
+def _add_shapes(cases: Collector) -> None:
     for name, value, comment in (
         ("rank-5", [2, 1, 1, 1, 1], "Five dimensions."),
         ("zero", [2, 0], "A dimension of 0."),
@@ -213,6 +216,9 @@ def _add_entries(cases: Collector) -> None:
         ("number", 2, "A number as a shape."),
     ):
         cases.refuse("E107", name, _file(_entry(DOWN, shape=value)), comment)
+
+
+def _add_dtypes_and_fields(cases: Collector) -> None:
     for name, dtype in (
         ("i64", "I64"),
         ("bool", "BOOL"),
@@ -225,14 +231,15 @@ def _add_entries(cases: Collector) -> None:
     ):
         cases.refuse("E110", name, _file(_entry(DOWN, dtype=dtype)), f"The type {minified(dtype)}.")
     fields = HEADER[DOWN]
-    for name, value, comment in (
+    entries: tuple[tuple[str, object, str], ...] = (
         ("unknown", {**fields, "strides": [1, 1]}, "A field that does not exist."),
         ("missing", {"dtype": "F32", "shape": [2, 1]}, "No data_offsets."),
         ("empty", {}, "No fields."),
         ("list", ["F32", [2, 1], [0, 8]], "A list."),
         ("null", None, "null."),
         ("string", "F32", "A string."),
-    ):
+    )
+    for name, value, comment in entries:
         cases.refuse("E111", name, _file({**HEADER, DOWN: value}), f"An entry of a tensor: {comment}")
 
 
@@ -242,14 +249,13 @@ def _add_names(cases: Collector) -> None:
         cases.refuse("E109", name, assemble(json.dumps(header), BODY), f"The name {json.dumps(tensor)}.")
     header = {("n" * 513 if key == DOWN else key): value for key, value in HEADER.items()}
     cases.refuse("E108", "name-of-513-bytes", _file(header), "A name of 513 bytes.")
-    crowd = ",".join(f'"{name}":0' for name in islice(_short_names(), MAX_TENSORS + 1))
-    comment = "65,537 entries, counted before any of them is looked at: none is an object."
-    cases.refuse("E108", "65537-tensors", assemble("{" + crowd + "}"), comment, statements=CROWD, flags=LIMITS)
-
-
-def _short_names() -> Iterator[str]:
-    """Names of three characters."""
-    return map("".join, product(ascii_letters + digits, repeat=3))
+    entry = '"t#":{"dtype":"F16","shape":[],"data_offsets":[#,#]},'
+    crowd = Segment(entry.encode(), MAX_TENSORS + 1, ((0, 1), (0, 2), (2, 2)))
+    before, after = "{", f'"__metadata__":{minified(HEADER["__metadata__"])}}}'
+    length = len(before) + crowd.size + len(after)
+    segments = (counted(entry, crowd.times, crowd.counters), text(after), raw(b"\0", 2 * crowd.times))
+    recipe = Recipe((raw(length_field(length)), text(before), *segments))
+    cases.refuse("E108", "65537-tensors", recipe, "65,537 tensors.", statements=("FMT-7", "SEC-3"), flags=LIMITS)
 
 
 def _odd_names() -> Iterator[tuple[str, str]]:

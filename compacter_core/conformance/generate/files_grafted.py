@@ -98,13 +98,31 @@ class ToyAdapter:
             )
         return found
 
-    def grafted(self, form: str, spelling: Spelling | None = None, **changes: str | None) -> bytes:
-        """A model that carries the adapter, its sites with skip = input = h; `changes` are to its metadata."""
-        writer = ToyWriter(self.replaced, spelling or Spelling(), self.config["name"], self.put_in(form))
+    def grafted(
+        self, form: str, spelling: Spelling | None = None, metadata: Mapping[str, str | None] | None = None
+    ) -> bytes:
+        """A model that carries the adapter, its sites with skip = input = h.
+
+        Args:
+            form: fold or plain.
+            spelling: how it is written.
+            metadata: texts that replace those of the right metadata, by key without `compacter.`; None leaves one out.
+        """
+        writer = self._writer(form, spelling)
+        writer.write()
+        changes = {f"compacter.{key}": value for key, value in (metadata or {}).items()}
+        kept = {key: value for key, value in {**self.metadata(writer.recorded), **changes}.items() if value is not None}
+        return self._writer(form, spelling).write(kept)
+
+    def recorded(self, form: str) -> dict[str, str]:
+        """The texts `sites` and `replaced` of the right metadata."""
+        writer = self._writer(form, None)
         writer.write()
         metadata = self.metadata(writer.recorded)
-        kept = {key: value for key, value in {**metadata, **_keys(changes)}.items() if value is not None}
-        return ToyWriter(self.replaced, spelling or Spelling(), self.config["name"], self.put_in(form)).write(kept)
+        return {key: metadata[f"compacter.{key}"] for key in ("sites", "replaced")}
+
+    def _writer(self, form: str, spelling: Spelling | None) -> ToyWriter:
+        return ToyWriter(self.replaced, spelling or Spelling(), self.config["name"], self.put_in(form))
 
     def metadata(self, recorded: Mapping[str, Any]) -> dict[str, str]:
         """What a grafted model says about itself (ONX-15 to ONX-17)."""
@@ -181,7 +199,3 @@ def _with(norm: Norm | None, field: str, values: Any) -> Norm:
 
 def _floats(matrix: Matrix) -> Array:
     return np.array([[float(value) for value in row] for row in matrix])
-
-
-def _keys(changes: Mapping[str, str | None]) -> dict[str, str | None]:
-    return {f"compacter.{key}": value for key, value in changes.items()}

@@ -8,8 +8,8 @@ from typing import Any, Final
 from compacter_core.conformance.case import Expectation
 from compacter_core.conformance.generate.files_bytes import JsonObject, RawTensor, container, unpack
 from compacter_core.conformance.generate.files_collector import Collector
-from compacter_core.conformance.generate.files_graphs import INPUT, Spelling, ToyWriter
 from compacter_core.conformance.generate.files_grafted import ToyAdapter, toy_config
+from compacter_core.conformance.generate.files_graphs import INPUT, Spelling, ToyWriter
 from compacter_core.conformance.generate.files_toys import Linear, Norm, Rows, Toy, as_rows, ternary
 from compacter_core.conformance.words import Flag, Op
 
@@ -135,6 +135,7 @@ def add(
     expected = as_rows(adapter.replaced.logits(tokens, adapter.adapter))
     _check_exact(adapter, tokens, spelt.dtype)
     case_id = f"graft/valid/{name}"
+    given = ToyWriter(model or adapter.toy, spelt).write()
     shape = (len(expected), len(expected[0]))
     values = RawTensor.of("F64", shape, [value for row in expected for value in row])
     bound = RawTensor.of("F64", shape, [0.0] * (shape[0] * shape[1]))
@@ -145,13 +146,13 @@ def add(
         Expectation(tensors=cases.store(f"{case_id}.expected", container(None, tensors))),
         statements,
         comment,
-        files=files(cases, case_id, adapter.file, ToyWriter(model or adapter.toy, spelt).write(), spelt, tokens),
+        files=files(cases, case_id, adapter.file, given, spelling=spelt, tokens=tokens),
         flags=frozenset({Flag.EXACT}),
     )
 
 
 def files(
-    cases: Collector, case_id: str, adapter: bytes, model: bytes, spelling: Spelling, tokens: Rows
+    cases: Collector, case_id: str, adapter: bytes, model: bytes, *, spelling: Spelling, tokens: Rows
 ) -> dict[str, str]:
     """The files of a case of `graft`; each row of a batch has the given first token, and another one behind it."""
     d = len(tokens[0])

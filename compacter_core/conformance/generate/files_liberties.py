@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from compacter_core.conformance.generate.files_bytes import (
-    PREFIX,
     RawFile,
     Recipe,
     assemble,
@@ -69,7 +68,7 @@ def _add_containers(cases: Collector) -> None:
     last = {**others, "__metadata__": header["__metadata__"]}
     flipped = {name: dict(reversed(value.items())) for name, value in header.items()}
     one = "site.encoder.0.ffn.up.b"
-    shuffled = replace(FILE, tensors=dict(reversed(FILE.tensors.items())))
+    shuffled = replace(FILE, tensors=dict(reversed([*FILE.tensors.items()])))
     accept = cases.accept
     accept("container/order", shuffled, CONTAINER, "Tensors in another order than the canonical one.")
     for name, spelling, comment in (

@@ -7,9 +7,9 @@ from typing import Any, Final
 from compacter_core.conformance.case import Expectation
 from compacter_core.conformance.generate.files_bytes import JsonObject, RawTensor, unpack
 from compacter_core.conformance.generate.files_collector import Collector
-from compacter_core.conformance.generate.files_graphs import Spelling, ToyWriter
 from compacter_core.conformance.generate.files_grafted import ToyAdapter, sketches_of, toy_config
 from compacter_core.conformance.generate.files_grafts import FLIPPING, POST, TOKENS, files
+from compacter_core.conformance.generate.files_graphs import Spelling, ToyWriter
 from compacter_core.conformance.generate.files_toys import Linear, Norm, Rows, Toy, ternary
 from compacter_core.conformance.words import Op
 
@@ -28,7 +28,7 @@ def add_misfits(cases: Collector) -> None:
     _add_overrides(cases)
     _add_heads(cases)
     cut = ToyAdapter.of(TOY, toy_config(TOY)).file[:-1]
-    _add(cases, "E101", "adapter", cut, TOY, "The adapter's file is cut.", ("FMT-1", "ERR-1"))
+    _add(cases, "E101", "adapter", cut, TOY, comment="The adapter's file is cut.", statements=("FMT-1", "ERR-1"))
 
 
 def _add(
@@ -37,6 +37,7 @@ def _add(
     name: str,
     adapter: ToyAdapter | bytes,
     backbone: Toy,
+    *,
     comment: str,
     statements: Sequence[str],
     spelling: Spelling | None = None,
@@ -46,30 +47,54 @@ def _add(
     data = adapter if isinstance(adapter, bytes) else adapter.file
     model = ToyWriter(backbone, spelt).write()
     tokens: Rows = [token[: backbone.hidden_size] for token in TOKENS]
-    paths = files(cases, case_id, data, model, spelt, tokens)
+    paths = files(cases, case_id, data, model, spelling=spelt, tokens=tokens)
     cases.add(case_id, Op.GRAFT, Expectation(code=code), statements, comment, files=paths)
 
 
 def _add_weights(cases: Collector) -> None:
     right = ToyAdapter.of(TOY, toy_config(TOY))
     narrow = Toy(layers=(Linear(ternary(3, 3, 1), (1, 0, 2)),), head=(Linear(ternary(3, 3, 2)),))
-    _add(cases, "E401", "hidden-size", right, narrow, "A backbone of another width.", ("ONX-5",))
+    _add(cases, "E401", "hidden-size", right, narrow, comment="A backbone of another width.", statements=("ONX-5",))
     other = replace(TOY, layers=(Linear(ternary(4, 4, 77), BIAS),))
-    _add(cases, "E604", "other-backbone", right, other, "A backbone of other weights.", ("ONX-6", "SKT-6"))
+    _add(
+        cases,
+        "E604",
+        "other-backbone",
+        right,
+        other,
+        comment="A backbone of other weights.",
+        statements=("ONX-6", "SKT-6"),
+    )
     flipped = replace(TOY, layers=(Linear([[-v for v in row] for row in WEIGHT], BIAS),))
-    _add(cases, "E604", "negated", right, flipped, "The weight with its sign changed.", ("ONX-6", "SKT-6"))
+    _add(
+        cases,
+        "E604",
+        "negated",
+        right,
+        flipped,
+        comment="The weight with its sign changed.",
+        statements=("ONX-6", "SKT-6"),
+    )
     turned = replace(TOY, layers=(Linear([list(column) for column in zip(*WEIGHT, strict=True)], BIAS),))
-    _add(cases, "E604", "transposed", right, turned, "The weight transposed.", ("ONX-6", "SKT-6"))
+    _add(cases, "E604", "transposed", right, turned, comment="The weight transposed.", statements=("ONX-6", "SKT-6"))
     trained = [[v + 0.0625 * (-1) ** (i + j) for j, v in enumerate(row)] for i, row in enumerate(WEIGHT)]
     further = replace(TOY, layers=(Linear(trained, BIAS),))
     comment = "The weight was trained further: it correlates with the sketch by over 0.99."
-    _add(cases, "E403", "trained-further", right, further, comment, ("ONX-7", "SKT-5", "SKT-6"))
+    _add(cases, "E403", "trained-further", right, further, comment=comment, statements=("ONX-7", "SKT-5", "SKT-6"))
     scaled = replace(TOY, layers=(Linear([[1.0625 * v for v in row] for row in WEIGHT], BIAS),))
-    _add(cases, "E403", "scaled", right, scaled, "The weight was scaled: it correlates perfectly.", ("ONX-7", "SKT-5"))
+    _add(
+        cases,
+        "E403",
+        "scaled",
+        right,
+        scaled,
+        comment="The weight was scaled: it correlates perfectly.",
+        statements=("ONX-7", "SKT-5"),
+    )
     biased = replace(TOY, layers=(Linear(WEIGHT, (1, -1, 2, 1)),))
-    _add(cases, "E403", "bias", right, biased, "The right weight with another bias.", ("ONX-8",))
+    _add(cases, "E403", "bias", right, biased, comment="The right weight with another bias.", statements=("ONX-8",))
     bare = replace(TOY, layers=(Linear(WEIGHT),))
-    _add(cases, "E403", "no-bias", right, bare, "The right weight without a bias.", ("ONX-8",))
+    _add(cases, "E403", "no-bias", right, bare, comment="The right weight without a bias.", statements=("ONX-8",))
 
 
 def _add_sites(cases: Collector) -> None:
@@ -77,16 +102,40 @@ def _add_sites(cases: Collector) -> None:
     twins = replace(TOY, layers=(Linear(WEIGHT, BIAS), Linear(WEIGHT, BIAS)))
     alone = toy_config(TOY)
     alone["backbone"]["num_layers"] = {"encoder": 2}
-    _add(cases, "E604", "twins", ToyAdapter.of(TOY, alone), twins, "Two layers have the sketched weight.", ("ONX-6",))
+    _add(
+        cases,
+        "E604",
+        "twins",
+        ToyAdapter.of(TOY, alone),
+        twins,
+        comment="Two layers have the sketched weight.",
+        statements=("ONX-6",),
+    )
     pair = ToyAdapter.of(twins, toy_config(twins))
-    _add(cases, "E604", "one-for-two", pair, TOY, "Two sites have the sketch of one layer.", ("ONX-6",))
+    _add(
+        cases,
+        "E604",
+        "one-for-two",
+        pair,
+        TOY,
+        comment="Two sites have the sketch of one layer.",
+        statements=("ONX-6",),
+    )
     sketches = [name for name in right.tensors if name.startswith("sketch.")]
     silent = replace(right, tensors={k: tensor for k, tensor in right.tensors.items() if k not in sketches})
-    _add(cases, "E604", "no-sketches", silent, TOY, "The adapter has no sketches.", ("ONX-6",))
+    _add(cases, "E604", "no-sketches", silent, TOY, comment="The adapter has no sketches.", statements=("ONX-6",))
     long = replace(
         right, tensors={**right.tensors, "sketch.encoder.0.ffn.weight": RawTensor.of("F32", (20,), [1.0, *[0.0] * 19])}
     )
-    _add(cases, "E604", "larger-sketch", long, TOY, "A sketch of a weight with more elements.", ("ONX-6", "SKT-6"))
+    _add(
+        cases,
+        "E604",
+        "larger-sketch",
+        long,
+        TOY,
+        comment="A sketch of a weight with more elements.",
+        statements=("ONX-6", "SKT-6"),
+    )
 
 
 def _add_surroundings(cases: Collector) -> None:
@@ -95,16 +144,16 @@ def _add_surroundings(cases: Collector) -> None:
         ("no-sum", "relu", "A Relu stands between h and the residual sum."),
         ("two-sums", "twice", "h goes into two sums."),
     ):
-        _add(cases, "E604", name, right, TOY, comment, ("ONX-10",), Spelling(broken=broken))
+        _add(cases, "E604", name, right, TOY, comment=comment, statements=("ONX-10",), spelling=Spelling(broken=broken))
     post = ToyAdapter.of(POST, toy_config(POST, bias_down=False, bias_up=False), FLIPPING)
     bare = replace(POST, norms=())
-    _add(cases, "E604", "no-norm", post, bare, "No layer norm follows the sum.", ("ONX-10",))
+    _add(cases, "E604", "no-norm", post, bare, comment="No layer norm follows the sum.", statements=("ONX-10",))
     config = toy_config(POST, bias_down=False, bias_up=False)
     config["backbone"]["norms"] = ["norm.0", "norm.1"]
     two = replace(POST, first_norm=UNIT)
     position = ToyAdapter.of(POST, config, FLIPPING)
     comment = "The norm behind the site is the second one of the graph, and its name the first one of the adapter's."
-    _add(cases, "E604", "norm-position", position, two, comment, ("ONX-10",))
+    _add(cases, "E604", "norm-position", position, two, comment=comment, statements=("ONX-10",))
 
 
 def _add_overrides(cases: Collector) -> None:
@@ -115,31 +164,82 @@ def _add_overrides(cases: Collector) -> None:
     gain = {"name": "norm.0.weight", "kind": "norm"}
     scale = {"name": "norm.0.scale", "kind": "norm"}
     wrong = overriding(POST, FLIPPING, scale)
-    _add(cases, "E404", "norm-tensor", wrong, POST, "A norm has no tensor of that name.", ("ONX-11",))
+    _add(
+        cases, "E404", "norm-tensor", wrong, POST, comment="A norm has no tensor of that name.", statements=("ONX-11",)
+    )
     long = overriding(POST, {**FLIPPING, "override.norm.0.weight": [1, 2, 3]}, gain)
-    _add(cases, "E404", "norm-size", long, POST, "A gain of three elements for a norm of four.", ("ONX-11",))
+    _add(
+        cases,
+        "E404",
+        "norm-size",
+        long,
+        POST,
+        comment="A gain of three elements for a norm of four.",
+        statements=("ONX-11",),
+    )
     first = replace(POST, first_norm=UNIT)
     fewer = overriding(POST, FLIPPING, gain)
     comment = "The graph has more norms than the adapter's backbone."
-    _add(cases, "E604", "number-of-norms", fewer, first, comment, ("ONX-11",))
+    _add(cases, "E604", "number-of-norms", fewer, first, comment=comment, statements=("ONX-11",))
     stranger = overriding(TOY, {}, {"name": "layer.7.bias", "kind": "bias"})
-    _add(cases, "E404", "bias-of-no-site", stranger, TOY, "The bias of a linear that is no site's.", ("ONX-11",))
+    _add(
+        cases,
+        "E404",
+        "bias-of-no-site",
+        stranger,
+        TOY,
+        comment="The bias of a linear that is no site's.",
+        statements=("ONX-11",),
+    )
     short = overriding(TOY, {"override.layer.0.bias": [1, 2, 3]}, {"name": "layer.0.bias", "kind": "bias"})
-    _add(cases, "E404", "bias-size", short, TOY, "A bias of three elements for one of four.", ("ONX-11",))
+    _add(
+        cases,
+        "E404",
+        "bias-size",
+        short,
+        TOY,
+        comment="A bias of three elements for one of four.",
+        statements=("ONX-11",),
+    )
     head = overriding(TOY, {}, {"name": "head.0.scale", "kind": "head"})
-    _add(cases, "E405", "head", head, TOY, "An override of kind head.", ("ONX-11",))
+    _add(cases, "E405", "head", head, TOY, comment="An override of kind head.", statements=("ONX-11",))
 
 
 def _add_heads(cases: Collector) -> None:
     head: JsonObject = {"task": "toy", "layers": ["head.0"], "shapes": {"head.0.weight": [5, 4]}}
     right = ToyAdapter.of(TOY, toy_config(TOY, head=head))
-    _add(cases, "E604", "no-logits", right, TOY, "No output is named logits.", ("ONX-12",), Spelling(output="scores"))
+    _add(
+        cases,
+        "E604",
+        "no-logits",
+        right,
+        TOY,
+        comment="No output is named logits.",
+        statements=("ONX-12",),
+        spelling=Spelling(output="scores"),
+    )
     wide = ToyAdapter.of(TOY, toy_config(TOY, head={**head, "shapes": {"head.0.weight": [5, 6]}}))
-    _add(cases, "E604", "head-inputs", wide, TOY, "The head has other inputs than the graph's.", ("ONX-12",))
+    _add(
+        cases,
+        "E604",
+        "head-inputs",
+        wide,
+        TOY,
+        comment="The head has other inputs than the graph's.",
+        statements=("ONX-12",),
+    )
     deep = replace(TOY, head=(Linear(ternary(4, 4, 7), (1, 1, 0, -1)), *HEAD))
     shapes = {"head.0.weight": [6, 4], "head.1.weight": [3, 6]}
     inner = ToyAdapter.of(TOY, toy_config(TOY, head={"task": "toy", "layers": ["head.0", "head.1"], "shapes": shapes}))
-    _add(cases, "E604", "head-between", inner, deep, "Another width between the layers of the head.", ("ONX-12",))
+    _add(
+        cases,
+        "E604",
+        "head-between",
+        inner,
+        deep,
+        comment="Another width between the layers of the head.",
+        statements=("ONX-12",),
+    )
     pooled = toy_config(
         deep, head={**head, "shapes": {"head.1.weight": [5, 4]}, "layers": ["head.1"], "pooler": "head.0"}
     )
@@ -147,7 +247,7 @@ def _add_heads(cases: Collector) -> None:
     sketches = sketches_of("pooler", deep.head[0])
     other = {**pooler.tensors, **sketches, "sketch.pooler.weight": _shifted(sketches["sketch.pooler.weight"])}
     comment = "The pooler before the head is another one."
-    _add(cases, "E403", "pooler", replace(pooler, tensors=other), deep, comment, ("ONX-8",))
+    _add(cases, "E403", "pooler", replace(pooler, tensors=other), deep, comment=comment, statements=("ONX-8",))
 
 
 def _shifted(tensor: RawTensor) -> RawTensor:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import isqrt
 
 from compacter_core.adapter import Adapter
-from compacter_core.conformance.exact.adapter import forward
+from compacter_core.conformance.exact.adapter import delta
 from compacter_core.conformance.exact.numbers import Matrix, Vector, added, product
 from compacter_core.vocabulary import Input, Skip
 
@@ -115,7 +115,7 @@ def _sublayer(r: Matrix, h: Matrix, norm: Norm | None, adapter: Adapter | None, 
     attach = adapter.config.attach_of(adapter.config.site(site_id))
     x = h if attach.input is Input.SUBLAYER_OUTPUT else r if attach.input is Input.RESIDUAL else normed(total)
     skip = {Skip.SUBLAYER_OUTPUT: h, Skip.RESIDUAL_SUM: total}.get(attach.skip)
-    o = forward(adapter.site(site_id), x, normed(total) if skip is None else skip)
+    o = added(normed(total) if skip is None else skip, delta(adapter.site(site_id), x))
     return normed(added(r, o)) if attach.post else o
 
 

@@ -6,14 +6,6 @@ from typing import Any, Final
 
 from compacter_core.conformance.generate.files_bytes import ITEM_SIZE, JsonObject, RawFile, RawTensor
 from compacter_core.conformance.generate.files_collector import Collector
-from compacter_core.conformance.generate.files_statements import (
-    CONFIGURATION,
-    KINDS,
-    PLACEMENTS,
-    SKETCHES,
-    TYPES,
-    WORDS,
-)
 from compacter_core.conformance.generate.files_samples import (
     COMPACTER,
     NORM,
@@ -23,6 +15,14 @@ from compacter_core.conformance.generate.files_samples import (
     head_of,
     sample,
     site,
+)
+from compacter_core.conformance.generate.files_statements import (
+    CONFIGURATION,
+    KINDS,
+    PLACEMENTS,
+    SKETCHES,
+    TYPES,
+    WORDS,
 )
 
 PROJECTIONS: Final[Mapping[str, Mapping[str, Any]]] = {

@@ -74,15 +74,15 @@ def _write(
     config: JsonObject,
     file: RawFile,
     comment: str,
-    statements: tuple[str, ...],
     *,
+    statements: tuple[str, ...],
     dtype: str = "F32",
     code: str | None = None,
     config_text: str | None = None,
 ) -> None:
     """The tensors come in the reverse of the right order."""
     case_id = f"write/{name}" if code is None else f"write/{code.lower()}/{name}"
-    shuffled = dict(reversed(file.tensors.items()))
+    shuffled = dict(reversed([*file.tensors.items()]))
     files = {"tensors": cases.store(f"{case_id}.tensors", container(None, shuffled))}
     expect = Expectation(code=code)
     if code is None:
@@ -94,19 +94,23 @@ def _add_kinds(cases: Collector) -> None:
     for name, projection in PROJECTIONS.items():
         k = 4 if name == "lphm-n-is-d" else 2
         config = config_of(projection=dict(projection), sites=[site(1, k), site(0, k)])
-        _write(cases, f"projection/{name}", config, sample(config), f"The projection {name}.", BYTES)
+        _write(cases, f"projection/{name}", config, sample(config), f"The projection {name}.", statements=BYTES)
     for name in ("no-biases", "scaling-learned", "scaling-channel", "site-in-layer-99999", "extension-to-be-ignored"):
         config = config_of(**OPTIONS[name])
-        _write(cases, f"option/{name}", config, sample(config), f"The option {name}.", BYTES)
+        _write(cases, f"option/{name}", config, sample(config), f"The option {name}.", statements=BYTES)
     for dtype in ("F64", "F32", "F16", "BF16"):
         config = full_config()
         file = sample(config, dtype=dtype, sketches=True)
         comment = f"An adapter of type {dtype} with sketches of type F32: the wider tensors come first."
-        _write(cases, f"dtype/{dtype.lower()}", config, file, comment, (*BYTES, "SKT-2", "CNV-4"), dtype=dtype)
+        _write(
+            cases, f"dtype/{dtype.lower()}", config, file, comment, statements=(*BYTES, "SKT-2", "CNV-4"), dtype=dtype
+        )
         extreme = RawTensor.of(dtype, (2,), EXTREMES[dtype])
         file = replace(file, tensors={**file.tensors, "site.encoder.0.ffn.down.b": extreme})
         comment = "The smallest and the largest number."
-        _write(cases, f"dtype/{dtype.lower()}-extremes", config, file, comment, ("FMT-27", "CNV-4"), dtype=dtype)
+        _write(
+            cases, f"dtype/{dtype.lower()}-extremes", config, file, comment, statements=("FMT-27", "CNV-4"), dtype=dtype
+        )
 
 
 def _add_numbers(cases: Collector) -> None:
@@ -115,10 +119,20 @@ def _add_numbers(cases: Collector) -> None:
         changed = {**config, "scaling": value}
         comment = f"A scaling that is written {spelling}."
         text = _text_with(changed, spelling)
-        _write(cases, f"number/{name}", changed, sample(changed), comment, ("FMT-31", "FMT-32"), config_text=text)
+        _write(
+            cases,
+            f"number/{name}",
+            changed,
+            sample(changed),
+            comment,
+            statements=("FMT-31", "FMT-32"),
+            config_text=text,
+        )
     training = {"integers": [0, -1, 9_007_199_254_740_991, -9_007_199_254_740_991], "floats": [0.5, -1e-9, 1e300]}
     changed = {**config, "training": training}
-    _write(cases, "number/in-training", changed, sample(changed), "Numbers in training.", ("FMT-31", "FMT-32"))
+    _write(
+        cases, "number/in-training", changed, sample(changed), "Numbers in training.", statements=("FMT-31", "FMT-32")
+    )
 
 
 def _text_with(config: JsonObject, scaling: str) -> str:
@@ -142,7 +156,7 @@ def _add_texts(cases: Collector) -> None:
         ("empty", "", "An empty string."),
     ):
         config = {**small, "method": method}
-        _write(cases, f"text/{name}", config, sample(config), comment, ("FMT-30",))
+        _write(cases, f"text/{name}", config, sample(config), comment, statements=("FMT-30",))
     order = {
         "b": 1,
         "a": 2,
@@ -157,14 +171,25 @@ def _add_texts(cases: Collector) -> None:
     }
     config = {**small, "training": order, "extensions": {"z": {"must_understand": False, "b": 0, "a": 1}, "a": IGNORED}}
     comment = "Keys sorted by code point at every level: U+FF61 before U+1D11E."
-    _write(cases, "text/key-order", config, sample(config), comment, ("FMT-29", "CFG-6"))
+    _write(cases, "text/key-order", config, sample(config), comment, statements=("FMT-29", "CFG-6"))
     explicit = config_of(bias_down=True, scaling=1, overrides=[], attach={"post": True}, backbone=backbone_of(norms=[]))
-    _write(cases, "text/defaults", explicit, sample(explicit), "Defaults, written and left out.", ("FMT-29", "FMT-34"))
+    _write(
+        cases,
+        "text/defaults",
+        explicit,
+        sample(explicit),
+        "Defaults, written and left out.",
+        statements=("FMT-29", "FMT-34"),
+    )
     later = config_of(spec_version="1.7")
-    _write(cases, "text/later-minor-version", later, sample(later), "The version stays.", ("VER-4", "FMT-28"))
+    _write(
+        cases, "text/later-minor-version", later, sample(later), "The version stays.", statements=("VER-4", "FMT-28")
+    )
     names = [{"name": name, "kind": "head"} for name in ("a.b", "a-b", "a_b", "aB", "a.b.c", "a", "A", "Z", "0")]
     config = config_of(overrides=names)
-    _write(cases, "text/name-order", config, sample(config), "Names in the order of their bytes.", ("FMT-27",))
+    _write(
+        cases, "text/name-order", config, sample(config), "Names in the order of their bytes.", statements=("FMT-27",)
+    )
 
 
 IGNORED: Final[Mapping[str, Any]] = {"must_understand": False, "list": [1, "a", None, True]}
@@ -185,11 +210,19 @@ def _add_refused(cases: Collector) -> None:
     }
     for (code, name), tensors in put.items():
         changed = replace(file, tensors=canonical_order({**file.tensors, **tensors}))
-        _write(cases, name, config, changed, "What a reader would refuse is not written.", ("FMT-33",), code=code)
+        _write(
+            cases,
+            name,
+            config,
+            changed,
+            "What a reader would refuse is not written.",
+            statements=("FMT-33",),
+            code=code,
+        )
     for code, name in (("E301", left), ("E301", "sketch.encoder.0.ffn.weight"), ("E302", "shared.phm_rule")):
         rest = {key: tensor for key, tensor in file.tensors.items() if key != name}
         comment = f"{name} is missing."
-        _write(cases, name.lower(), config, replace(file, tensors=rest), comment, ("FMT-33",), code=code)
+        _write(cases, name.lower(), config, replace(file, tensors=rest), comment, statements=("FMT-33",), code=code)
     for code, name, changes in (
         ("E203", "method", {"method": 1}),
         ("E204", "version", {"spec_version": "2.0"}),
@@ -202,5 +235,11 @@ def _add_refused(cases: Collector) -> None:
         ("E202", "depth", {"training": {"x": nested(15)}}),
     ):
         _write(
-            cases, name, config | changes, file, "A configuration that a reader would refuse.", ("FMT-33",), code=code
+            cases,
+            name,
+            config | changes,
+            file,
+            "A configuration that a reader would refuse.",
+            statements=("FMT-33",),
+            code=code,
         )
