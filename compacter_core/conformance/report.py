@@ -186,11 +186,11 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _failures(results: Sequence[Result]) -> list[str]:
     bad = [result for result in results if result.verdict in (Verdict.FAILED, Verdict.ERROR, Verdict.XPASSED)]
-    lines = [
-        f"{result.verdict.value.upper()} {result.case}{'' if result.dtype is None else f' [{result.dtype.value}]'}\n"
-        f"    {(result.detail or '').strip()}".replace("\n", "\n    ").rstrip()
-        for result in bad[:_SHOWN_FAILURES]
-    ]
+    lines = []
+    for result in bad[:_SHOWN_FAILURES]:
+        name = result.case if result.dtype is None else f"{result.case} [{result.dtype.value}]"
+        detail = [f"    {line}" for line in (result.detail or "").splitlines()]
+        lines.append("\n".join([f"{result.verdict.value.upper()} {name}", *detail]))
     more = len(bad) - _SHOWN_FAILURES
     return lines + ([f"... and {more} more, see the report"] if more > 0 else [])
 

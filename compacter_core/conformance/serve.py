@@ -28,14 +28,13 @@ def serve(implementation: Implementation, stdin: BinaryIO | None = None, stdout:
     Args:
         implementation: does the work. An exception of its `run` becomes the answer `error`.
         stdin: requests; standard input by default.
-        stdout: answers. By default standard output, which then is taken away from everything else: what the
-            implementation or a library prints goes to standard error.
+        stdout: answers. By default standard output, by `protected_stdout`.
 
     Raises:
         CompacterError: E801 for a line that is no message of this protocol.
     """
     requests = sys.stdin.buffer if stdin is None else stdin
-    answers = _protected_stdout() if stdout is None else stdout
+    answers = protected_stdout() if stdout is None else stdout
     scratch = Path()
     for line in requests:
         message = decode_line(line)
@@ -61,8 +60,9 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0].startswith("-"):
         print("usage: python -m compacter_core.conformance.serve NAME|module:factory", file=sys.stderr)
         return 0 if argv in (["-h"], ["--help"]) else 2
+    answers = protected_stdout()  # before the import, which may print too
     try:
-        serve(resolve(argv[0]))
+        serve(resolve(argv[0]), stdout=answers)
     except CompacterError as error:
         print(error, file=sys.stderr)
         return 2
@@ -83,8 +83,8 @@ def _answer(implementation: Implementation, message: dict[str, Any], scratch: Pa
         return Failed(f"{type(error).__name__}: {error}")
 
 
-def _protected_stdout() -> BinaryIO:
-    """Standard output for answers alone; file descriptor 1 then leads to standard error, for C libraries too."""
+def protected_stdout() -> BinaryIO:
+    """Standard output for answers alone: what anything else prints, a C library included, goes to standard error."""
     sys.stdout.flush()
     own = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
