@@ -1,7 +1,8 @@
 """The six activations as ONNX nodes.
 
-From opset 20 on, both GELUs are the Gelu operator. Before it they are spelt as PyTorch's exporters spell them, because
-optimisers recognise that spelling:
+From opset 20 on, both GELUs are the Gelu operator, except in F64: the standard defines it as a function whose constants
+are F32, so that an F64 Gelu would be off by 1e-8. Before it, and there, they are spelt as PyTorch's exporters spell
+them, because optimisers recognise that spelling:
 
     gelu(z)     = z (1 + erf(z / sqrt 2)) / 2
     gelu_new(z) = z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))
@@ -31,7 +32,7 @@ def emit_activation(emitter: Emitter, kind: Activation, z: ir.Value, opset: int)
         z: its argument.
         opset: version of the standard operators the model declares.
     """
-    if kind in _GELU_ATTRIBUTE and opset >= GELU_OPSET:
+    if kind in _GELU_ATTRIBUTE and opset >= GELU_OPSET and emitter.dtype is not ir.DataType.DOUBLE:
         return emitter.op("Gelu", [z], kind.value, like=z, attributes={"approximate": _GELU_ATTRIBUTE[kind]})
     match kind:
         case Activation.IDENTITY:

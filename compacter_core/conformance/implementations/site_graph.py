@@ -69,10 +69,10 @@ def sublayer_graph(
     product = _node(graph, "MatMul", [a, identity], "product")
     h = _node(graph, "Add", [product.outputs[0], _constant(graph, "bias", bias, dtype)], "h").outputs[0]
     total = _node(graph, "Add", [r, h], "sum")
-    scaled = _node(graph, "Mul", [gain, total.outputs[0]], "scaled")
+    scaled = _node(graph, "Mul", [total.outputs[0], gain], "scaled")
     normed = _node(graph, "Add", [scaled.outputs[0], offset], "normed")
     graph.outputs.append(normed.outputs[0])
-    norm = Norm(total.outputs[0], normed.outputs[0], Slot(scaled, 0), Slot(normed, 1), epsilon=0.0)
+    norm = Norm(total.outputs[0], normed.outputs[0], Slot(scaled, 1), Slot(normed, 1), epsilon=0.0)
     layer = linear_of(product)
     if layer is None:
         raise TypeError("a MatMul with a constant is a linear layer")
@@ -95,9 +95,10 @@ def _input(name: str, shape: tuple[int, ...], dtype: ir.DataType) -> ir.Value:
 
 
 def _node(graph: ir.Graph, op_type: str, inputs: list[ir.Value], name: str) -> ir.Node:
+    """A node whose output is shaped as its first input."""
     node = ir.node(op_type, inputs, name=name)
     node.outputs[0].name = name
-    node.outputs[0].type, node.outputs[0].shape = inputs[-1].type, inputs[-1].shape
+    node.outputs[0].type, node.outputs[0].shape = inputs[0].type, inputs[0].shape
     graph.append(node)
     return node
 

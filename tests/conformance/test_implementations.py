@@ -1,0 +1,215 @@
+"""Our implementations answer hand-made requests within the derived bounds, and refuse what is to be refused."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compacter_core.adapter import Adapter, Array, DType, SiteParameters
+from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Backbone, Override, Projection, Site
+from compacter_core.conformance.implementation import Answer, Done, Implementation, Rejected, Request, Skipped
+from compacter_core.conformance.implementations import NAMES, create
+from compacter_core.conformance.implementations.onnx_graph import (
+    OnnxReferenceImplementation,
+    OnnxRuntimeImplementation,
+)
+from compacter_core.conformance.tensor_files import read_tensors, write_tensors
+from compacter_core.conformance.words import ConformanceClass, Op
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.config_json import config_to_json
+from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, weight_name
+from compacter_core.format.writer import adapter_bytes
+from compacter_core.layout import Part, Side, adapter_layout, projection_names, scaling_name
+from compacter_core.reference.adapter import delta, forward, vjp
+from compacter_core.reference.bounds import delta_bound, forward_bound, vjp_bound, worst_ratio
+from compacter_core.reference.placement import sublayer
+from compacter_core.reference.rounding import float64_site
+from compacter_core.vocabulary import Activation, Input, NormStyle, OverrideKind, ProjectionKind, Skip, Stack
+from tests.support.strategies import adapter_configs, adapters, arrays, site_inputs
+
+ATTACHES = [Attach(input=given, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT) for given in Input for skip in Skip]
+
+
+def ask(
+    implementation: Implementation,
+    op: Op,
+    folder: Path,
+    *,
+    dtype: DType | None = None,
+    files: Mapping[str, bytes] | None = None,
+    args: Mapping[str, object] | None = None,
+) -> tuple[Answer, Path]:
+    """The answer to a request with these files, and where its output is."""
+    paths = {}
+    for name, data in (files or {}).items():
+        paths[name] = folder / name
+        paths[name].write_bytes(data)
+    request = Request(
+        case="by-hand", op=op, dtype=dtype, files=paths, args=dict(args or {}), out=folder / f"{op.value}.out"
+    )
+    return implementation.run(request), request.out
+
+
+def answered(
+    implementation: Implementation,
+    op: Op,
+    adapter: Adapter,
+    inputs: Mapping[str, Array],
+    args: Mapping[str, object],
+) -> dict[str, Array]:
+    """The tensors that come back, which have to be of the adapter's type."""
+    with TemporaryDirectory() as folder:
+        files = {"adapter": adapter_bytes(adapter), "inputs": write_tensors(inputs, adapter.dtype)}
+        answer, out = ask(implementation, op, Path(folder), dtype=adapter.dtype, files=files, args=args)
+        assert answer == Done()
+        tensors = read_tensors(out.read_bytes(), "the answer")
+    assert {tensor.dtype for tensor in tensors.values()} == {adapter.dtype}
+    return {name: tensor.array for name, tensor in tensors.items()}
+
+
+def claims(cls: ConformanceClass) -> list[tuple[str, DType]]:
+    """Names and types that claim a class."""
+    return [(name, dtype) for name in NAMES for dtype in create(name).describe().claims.get(cls, ())]
+
+
+@pytest.mark.parametrize("non_linearity", Activation)
+@pytest.mark.parametrize(("name", "dtype"), claims(ConformanceClass.FORWARD))
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_forward(name: str, dtype: DType, non_linearity: Activation, data: st.DataObject) -> None:
+    check_forward(create(name), dtype, non_linearity, data)
+
+
+@pytest.mark.parametrize("non_linearity", Activation)
+@pytest.mark.parametrize("make", [OnnxRuntimeImplementation, OnnxReferenceImplementation])
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_forward_of_older_graphs(make: Any, non_linearity: Activation, data: st.DataObject) -> None:
+    """Before opset 20, both GELUs are spelt out in the graph."""
+    check_forward(make(opset=17), DType.F32, non_linearity, data)
+
+
+@pytest.mark.parametrize("non_linearity", sorted(set(Activation) - {Activation.GELU}))
+@pytest.mark.parametrize("make", [OnnxRuntimeImplementation, OnnxReferenceImplementation])
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_graphs_in_f64(make: Any, non_linearity: Activation, data: st.DataObject) -> None:
+    """All but gelu: neither has Erf in F64, so the class is not claimed in this type."""
+    check_forward(make(), DType.F64, non_linearity, data)
+
+
+def test_graphs_have_no_gelu_in_f64(tmp_path: Path) -> None:
+    """The day that they have it, they should claim it."""
+    implementation = create("onnxruntime")
+    config = AdapterConfig(
+        method="test",
+        name="a",
+        hidden_size=2,
+        projection=Projection(kind=ProjectionKind.DENSE),
+        sites=(Site(id="encoder.0.ffn", bottleneck_size=1),),
+        non_linearity=Activation.GELU,
+    )
+    adapter = Adapter(
+        config=config,
+        tensors={name: np.ones(shape) for name, shape in adapter_layout(config).items()},
+        dtype=DType.F64,
+    )
+    inputs = {"x": np.ones((1, 2)), "skip": np.ones((1, 2))}
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented, match="Erf"):
+        answered(implementation, Op.FORWARD, adapter, inputs, {"site": "encoder.0.ffn", "outputs": ["y"]})
+
+
+def check_forward(implementation: Implementation, dtype: DType, non_linearity: Activation, data: st.DataObject) -> None:
+    config = data.draw(adapter_configs(non_linearity=non_linearity, max_sites=2, with_backbone=False))
+    # Overflow is outside the bounds' model, and F16 ends at 65,504.
+    spread = 0 if dtype is DType.F16 else 2
+    adapter = data.draw(adapters(config, dtype=dtype, max_exponent=spread))
+    site_id = config.sites[-1].id
+    site = float64_site(adapter.site(site_id))
+    x, skip = data.draw(site_inputs(site, count=2, dtype=dtype, max_exponent=spread))
+    got = answered(
+        implementation, Op.FORWARD, adapter, {"x": x, "skip": skip}, {"site": site_id, "outputs": ["delta", "y"]}
+    )
+    types = {"storage": dtype, "accumulate": implementation.describe().accumulate[dtype]}
+    x, skip = x.astype(np.float64), skip.astype(np.float64)
+    assert set(got) == {"delta", "y"}
+    assert worst_ratio(got["delta"], delta(site, x), delta_bound(site, x, **types)) <= 1
+    assert worst_ratio(got["y"], forward(site, x, skip), forward_bound(site, x, skip, **types)) <= 1
+
+
+@pytest.mark.parametrize(("name", "dtype"), claims(ConformanceClass.GRADIENT))
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_gradient(name: str, dtype: DType, data: st.DataObject) -> None:
+    """Of the listed sites' inputs and tensors and of nothing else; shared tensors have the sum."""
+    implementation = create(name)
+    config = data.draw(adapter_configs(max_sites=3, with_backbone=False))
+    spread = 0 if dtype is DType.F16 else 2
+    adapter = data.draw(adapters(config, dtype=dtype, max_exponent=spread))
+    asked = config.sites[:2]
+    inputs: dict[str, Array] = {}
+    for site in asked:
+        inputs[f"x.{site.id}"], inputs[f"g.{site.id}"] = data.draw(
+            site_inputs(float64_site(adapter.site(site.id)), count=2, dtype=dtype, max_exponent=spread)
+        )
+    got = answered(implementation, Op.GRADIENT, adapter, inputs, {"sites": [site.id for site in asked]})
+    accumulate = implementation.describe().accumulate[dtype]
+    expected = summed_gradients(adapter, asked, inputs, accumulate)
+    assert set(got) == set(expected)
+    for tensor, (value, bound) in expected.items():
+        assert worst_ratio(got[tensor], value, bound) <= 1, tensor
+
+
+def summed_gradients(
+    adapter: Adapter, sites: tuple[Site, ...], inputs: Mapping[str, Array], accumulate: DType
+) -> dict[str, tuple[Array, Array]]:
+    """Value and bound by the names that answers have."""
+    terms: dict[str, list[tuple[Array, Array]]] = {}
+    for site in sites:
+        parameters = float64_site(adapter.site(site.id))
+        x, g = (inputs[f"{letter}.{site.id}"].astype(np.float64) for letter in "xg")
+        found = vjp(parameters, x, g)
+        bound = vjp_bound(parameters, x, g, storage=adapter.dtype, accumulate=accumulate)
+        terms[f"x.{site.id}"] = [(found.dx, bound.dx)]
+        if found.scaling is not None and bound.scaling is not None:
+            terms[scaling_name(site)] = [(found.scaling, bound.scaling)]
+        for side, values, errors in (
+            (Side.DOWN, found.down, bound.down),
+            (Side.UP, found.up, bound.up),
+        ):
+            for short, full in projection_names(adapter.config, site, side).tensors.items():
+                terms.setdefault(full, []).append((values[short], errors[short]))
+    total = {}
+    for tensor, pairs in terms.items():
+        # Each addition of one more user's gradient rounds once.
+        additions = (len(pairs) - 1) * 2 * adapter.dtype.roundoff
+        error = sum(error + additions * (np.abs(value) + error) for value, error in pairs)
+        total[tensor] = (np.sum([value for value, _ in pairs], axis=0), np.asarray(error))
+    return total
+
+
+@pytest.mark.parametrize("attach", ATTACHES, ids=lambda attach: f"{attach.input}-{attach.skip}")
+@pytest.mark.parametrize(("name", "dtype"), claims(ConformanceClass.PLACEMENT))
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_sublayer(name: str, dtype: DType, attach: Attach, data: st.DataObject) -> None:
+    """Small integers, so that every type has to be exact, in whichever form the adapter is written."""
+    config = data.draw(adapter_configs(kind=ProjectionKind.DENSE, max_sites=2, max_blocks=3, with_backbone=False))
+    sites = tuple(replace(site, attach=attach, bottleneck_size=min(site.bottleneck_size, 2)) for site in config.sites)
+    config = replace(config, sites=sites, non_linearity=Activation.RELU, scaling=1.0, name="a")
+    adapter = data.draw(adapters(config, dtype=dtype, integers=True))
+    site_id = config.sites[-1].id
+    r, h = data.draw(site_inputs(adapter.site(site_id), count=2, dtype=dtype, integers=True))
+    gain, offset = (data.draw(arrays((config.hidden_size,), dtype=dtype, integers=True)) for _ in range(2))
+    inputs = {"r": r, "h": h, "gain": gain, "offset": offset}
+    expected = sublayer(attach, adapter.site(site_id), r, h, lambda v: gain * v + offset)
+    got = answered(create(name), Op.SUBLAYER, adapter, inputs, {"site": site_id})
+    np.testing.assert_array_equal(got["result"], expected)
