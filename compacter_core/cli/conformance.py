@@ -214,14 +214,16 @@ def validate_suite(args: argparse.Namespace) -> Outcome:
 
 def generate_suite(args: argparse.Namespace) -> Outcome:
     """Make the suite, or compare it with what would be made; exit code 1 if it is out of date."""
-    from compacter_core.conformance.generate import generate
+    from compacter_core.conformance.generate.suite import generate
     from compacter_core.conformance.suite import default_suite
 
     directory = args.output or default_suite()
-    changed = [str(path) for path in generate(directory, check=args.check)]
-    what = "out of date" if args.check else "written"
-    text = "\n".join([*(f"{what}: {path}" for path in changed), f"{directory}: {len(changed)} files {what}"])
-    return Outcome({"suite": str(directory), "changed": changed}, text, ok=not (args.check and changed))
+    different = generate(directory, check=args.check)
+    if not args.check:
+        return Outcome({"suite": str(directory)}, f"wrote {directory}")
+    state = f"{len(different)} files are out of date" if different else "up to date"
+    text = "\n".join([*different, f"{directory}: {state}"])
+    return Outcome({"suite": str(directory), "different": different}, text, ok=not different)
 
 
 def diff_reports(args: argparse.Namespace) -> Outcome:
