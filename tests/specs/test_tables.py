@@ -14,7 +14,7 @@ import pytest
 from compacter_core import config as configuration
 from compacter_core.adapter import DType
 from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach
-from compacter_core.format import config_json, container, sketch, strict_json, tensors
+from compacter_core.format import config_json, container, metadata, sketch, strict_json, tensors
 from compacter_core.format.reader import parse_adapter
 from compacter_core.format.writer import adapter_bytes
 from compacter_core.vocabulary import Activation, Input, NormStyle, OverrideKind, ProjectionKind, Skip, Stack, Sublayer
@@ -109,8 +109,12 @@ def test_activations_have_a_statement_each() -> None:
         ("FMT-7", container.MAX_TENSORS),
         ("FMT-7", container.MAX_NAME),
         ("FMT-11", container.MAX_RANK),
+        ("FMT-37", metadata.MAX_KEYS),
+        ("FMT-37", metadata.MAX_KEY),
+        ("FMT-37", container.MAX_ENTRY),
         ("CFG-1", config_json.MAX_CONFIG),
         ("CFG-1", strict_json.MAX_DEPTH),
+        ("CFG-19", strict_json.MAX_VALUES),
         ("SKT-3", sketch.SKETCH_SIZE),
     ],
 )
