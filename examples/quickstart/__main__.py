@@ -13,7 +13,7 @@ from compacter_core.pytorch.training import Columns, draw_curves, read_file
 from compacter_exporters.verify import verify
 from compacter_runtime.session import Session
 from examples.quickstart.measure import TorchClassifier, compare, latency
-from examples.quickstart.report import Report
+from examples.quickstart.report import FullFineTuning, Report
 from examples.quickstart.stages import Stages
 
 _BATCH = 32
@@ -41,22 +41,24 @@ def main() -> int:
 
 def run(stages: Stages, *, with_full: bool) -> Report:
     """All stages and measurements."""
-    _train_file, validation = stages.data()
+    files = stages.data()
     _announce("train the adapter")
     adapter = stages.adapter()
     full = None
     if with_full:
         _announce("full fine-tuning, for comparison")
-        full = stages.fine_tuned()
-    runs = {"Compacter": adapter.history} | ({} if full is None else {"full fine-tuning": full.history})
+        trained = stages.fine_tuned()
+        right = TorchClassifier(trained.output).right(files["test"])
+        full = FullFineTuning(trained, test_accuracy=float(right.mean()))
+    runs = {"Compacter": adapter.history} | ({} if full is None else {"full fine-tuning": full.training.history})
     draw_curves(runs, stages.directory / "training_curve.png", title="Which package are these docstrings from?")
     _announce("export, graft, verify")
     backbone, merged = stages.exported(), stages.merged()
     verification = verify(merged, adapter.output)
-    _announce("compare PyTorch and ONNX Runtime on the validation texts")
+    _announce("compare PyTorch and ONNX Runtime on the validation and test texts")
     classifier, session = TorchClassifier(stages.backbone(), adapter.output), Session(merged)
-    agreement = compare(classifier, session, validation)
-    texts = [row.text for row in read_file(validation, Columns())[:_BATCH]]
+    agreement = {split: compare(classifier, session, files[split]) for split in ("validation", "test")}
+    texts = [row.text for row in read_file(files["validation"], Columns())[:_BATCH]]
     bare = Session(backbone)
 
     _announce("measure latency")

@@ -24,16 +24,27 @@ _MIN_ROUNDS: Final = 5
 
 
 class TorchClassifier:
-    """The backbone with an attached adapter in PyTorch, from text to logits."""
+    """A classifier in PyTorch, from text to logits: a backbone with an adapter attached, or a fine-tuned model.
 
-    def __init__(self, backbone: Path, adapter: Path) -> None:
-        head = load_adapter(adapter).config.head
-        classes = 0 if head is None else len(head.labels)
-        self._tokenizer = AutoTokenizer.from_pretrained(backbone)
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            backbone, num_labels=classes, dtype=torch.float32
-        ).eval()
-        from_pretrained(self._model, adapter)
+    Args:
+        model: directory of the backbone, or of the fine-tuned model.
+        adapter: directory of the adapter, if there is one.
+    """
+
+    def __init__(self, model: Path, adapter: Path | None = None) -> None:
+        head = None if adapter is None else load_adapter(adapter).config.head
+        options = {} if head is None else {"num_labels": len(head.labels)}
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._model = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, **options).eval()
+        if adapter is not None:
+            from_pretrained(self._model, adapter)
+
+    def right(self, file: Path) -> Array:
+        """For each row of a file of labelled texts, whether the answer is right."""
+        rows = read_file(file, Columns())
+        answers = self.logits([row.text for row in rows], progress=True).argmax(-1)
+        names = self._model.config.id2label
+        return np.array([names[int(answer)] == row.label for answer, row in zip(answers, rows, strict=True)])
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], *, batch_size: int = 64, progress: bool = False) -> Array:
@@ -68,9 +79,9 @@ class Agreement:
     difference: float
 
 
-def compare(classifier: TorchClassifier, session: Session, validation: Path) -> Agreement:
-    """Answers of both on a validation file."""
-    rows = read_file(validation, Columns())
+def compare(classifier: TorchClassifier, session: Session, file: Path) -> Agreement:
+    """Answers of both on a file of labelled texts."""
+    rows = read_file(file, Columns())
     texts = [row.text for row in rows]
     truth = np.array([session.labels.index(row.label) for row in rows])
     ours = classifier.logits(texts, progress=True)

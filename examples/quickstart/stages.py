@@ -31,7 +31,7 @@ MAX_LENGTH: Final = 64
 # weights take larger steps than pretrained ones.
 ADAPTER: Final = AdapterRecipe(train_pooler=True, head_learning_rate=1e-2, pretrained_learning_rate=1e-3)
 FULL: Final = FullRecipe()
-SCHEDULE: Final = Schedule(epochs=5, batch_size=16)
+SCHEDULE: Final = Schedule(epochs=3, batch_size=16)
 
 
 class Stages:
@@ -49,11 +49,13 @@ class Stages:
         """The pretrained model and its tokenizer."""
         return provide_backbone(self.directory / "backbone")
 
-    def data(self) -> tuple[Path, Path]:
-        """Training and validation rows."""
+    def data(self) -> dict[str, Path]:
+        """Training, validation and test rows."""
         folder = self.directory / "data"
-        paths = folder / "train.jsonl", folder / "validation.jsonl"
-        return paths if all(path.is_file() for path in paths) else docstrings.write(docstrings.build(), folder)
+        paths = docstrings.split_paths(folder)
+        if all(path.is_file() for path in paths.values()):
+            return paths
+        return docstrings.write(docstrings.build(), folder)
 
     def adapter(self) -> TrainResult:
         """The trained adapter with its norms and head."""
@@ -77,12 +79,12 @@ class Stages:
         return model
 
     def settings(self, recipe: Recipe, *, schedule: Schedule = SCHEDULE, data: Path | None = None) -> TrainSettings:
-        """A run on the docstrings, or on `train.jsonl` and `validation.jsonl` of the directory `data`."""
-        train_file, validation_file = self.data() if data is None else (data / "train.jsonl", data / "validation.jsonl")
+        """A run on the docstrings, or on the splits in the directory `data`."""
+        paths = self.data() if data is None else docstrings.split_paths(data)
         return TrainSettings(
             backbone=str(self.backbone()),
-            train=str(train_file),
-            validation=str(validation_file),
+            train=str(paths["train"]),
+            validation=str(paths["validation"]),
             max_length=MAX_LENGTH,
             recipe=recipe,
             schedule=schedule,

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.pytorch.training import Columns, read_file
 from examples.quickstart import docstrings
 from examples.quickstart.backbone import FILES, WEIGHTS, check_weights, provide_backbone
 
+SIZES = {"test": 3, "validation": 6, "train": 11}
+MORE = {"test": 3, "validation": 6, "train": 100}
 NAMES = [f"quickstart_toy_{letter}" for letter in "abcdefgh"]
 
 
@@ -35,25 +38,47 @@ def sentences(rows: tuple[docstrings.Row, ...]) -> list[str]:
     return [docstrings.normalise(part) for row in rows for part in row.text.strip(".").split(". ")]
 
 
-def test_no_sentence_is_in_two_rows_and_no_file_in_both_splits(packages: list[str]) -> None:
-    splits = docstrings.build(packages, train_rows=15, validation_rows=5)
-    train, validation = sentences(splits.train), sentences(splits.validation)
-    assert len({*train, *validation}) == len(train) + len(validation) == 3 * 20 * len(packages)
-    assert not any("common" in key for key in (*train, *validation))
-    assert not {key.split(" item")[0] for key in train} & {key.split(" item")[0] for key in validation}
-    for rows, count in ((splits.train, 15), (splits.validation, 5)):
+def test_no_sentence_is_in_two_rows_and_no_file_in_two_splits(packages: list[str]) -> None:
+    splits = docstrings.build(packages, sizes=SIZES, min_train=11)
+    parts = {split: sentences(rows) for split, rows in splits.items()}
+    everything = [key for part in parts.values() for key in part]
+    assert len(set(everything)) == len(everything) == 3 * 20 * len(packages)
+    assert not any("common" in key for key in everything)
+    files = [{key.split(" item")[0] for key in part} for part in parts.values()]
+    assert len(set.union(*files)) == sum(len(names) for names in files)
+    for split, count in SIZES.items():
+        rows = splits[split]
         assert {name: sum(row.label == name for row in rows) for name in packages} == dict.fromkeys(packages, count)
     assert not set(NAMES) & sys.modules.keys()
 
 
 def test_the_same_packages_give_the_same_rows(packages: list[str]) -> None:
-    once = docstrings.build(packages, train_rows=15, validation_rows=5)
-    assert docstrings.build(packages, train_rows=15, validation_rows=5) == once
+    once = docstrings.build(packages, sizes=SIZES, min_train=11)
+    assert docstrings.build(packages, sizes=SIZES, min_train=11) == once
+
+
+def test_the_first_eight_packages_with_enough_rows_are_the_classes(packages: list[str], tmp_path: Path) -> None:
+    splits = docstrings.build(["no_such_package", *packages, "json"], sizes=SIZES, min_train=11)
+    assert {row.label for row in splits["train"]} == set(packages)
+    paths = docstrings.write(splits, tmp_path / "data")
+    assert paths == docstrings.split_paths(tmp_path / "data")
+    for split, path in paths.items():
+        assert [(row.text, row.label) for row in read_file(path, Columns())] == [
+            (row.text, row.label) for row in splits[split]
+        ]
+
+
+def test_training_rows_are_what_the_other_splits_leave(packages: list[str]) -> None:
+    # Ten files of three rows each; the sentences that files repeat from the one before are dropped.
+    splits = docstrings.build(packages, sizes=MORE, min_train=21)
+    assert {split: len(rows) for split, rows in splits.items()} == {"test": 24, "validation": 48, "train": 21 * 8}
+    with pytest.raises(CompacterError):
+        docstrings.build(packages, sizes=MORE, min_train=22)
 
 
 def test_too_few_packages_are_refused(packages: list[str]) -> None:
     with pytest.raises(CompacterError) as caught:
-        docstrings.build([*packages[1:], "no_such_package"], train_rows=15, validation_rows=5)
+        docstrings.build([*packages[1:], "no_such_package"], sizes=SIZES, min_train=11)
     assert caught.value.code is ErrorCode.E801
 
 
