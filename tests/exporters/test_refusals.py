@@ -123,6 +123,41 @@ def test_another_number_of_norms(backbone: Path) -> None:
     refused(ErrorCode.E604, backbone, configured(adapter, lambda config: replace(config, backbone=more)))
 
 
+@pytest.mark.spec("ONX-10")
+@pytest.mark.parametrize("op_type", ["Sub", "Mul"])
+def test_no_residual_sum_behind_a_site(backbone: Path, op_type: str) -> None:
+    model = onnx.load(backbone)
+    residual = next(node for node in model.graph.node if node.op_type == "Add" and "bias" not in "".join(node.input))
+    residual.op_type = op_type
+    onnx.save(model, backbone)
+    assert "no single residual sum" in str(refused(ErrorCode.E604, backbone, make()))
+
+
+@pytest.mark.spec("ONX-10")
+def test_two_sums_behind_a_site(backbone: Path) -> None:
+    model = onnx.load(backbone)
+    place, residual = next(
+        (i, node)
+        for i, node in enumerate(model.graph.node)
+        if node.op_type == "Add" and "bias" not in "".join(node.input)
+    )
+    second = onnx.helper.make_node("Add", residual.input, ["second"], name="second")
+    model.graph.node.insert(place, second)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("second", onnx.TensorProto.FLOAT, None))
+    onnx.save(model, backbone)
+    assert "no single residual sum" in str(refused(ErrorCode.E604, backbone, make()))
+
+
+@pytest.mark.spec("ONX-10")
+def test_another_norm_behind_a_site(backbone: Path) -> None:
+    adapter = make(())
+    described = adapter.config.backbone
+    assert described is not None
+    swapped = replace(described, norms=(described.norms[0], *described.norms[:0:-1]))
+    changed = configured(adapter, lambda config: replace(config, backbone=swapped))
+    assert "another norm" in str(refused(ErrorCode.E604, backbone, changed))
+
+
 @pytest.mark.spec("ONX-11")
 def test_bias_overrides_are_grafted_and_verified(backbone: Path, tmp_path: Path) -> None:
     adapter = make((Override(name="layer.1.bias", kind=OverrideKind.BIAS),))

@@ -67,6 +67,7 @@ def test_every_activation(tmp_path: Path, activation: Activation, opset: int, fo
     assert_passes(graft_and_verify(tmp_path, options, form=form, non_linearity=activation))
 
 
+@pytest.mark.spec("ONX-13")
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize(
     "spelling",

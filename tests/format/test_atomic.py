@@ -32,6 +32,17 @@ def test_a_file_is_replaced(tmp_path: Path) -> None:
     assert file.read_bytes() == b"new"
 
 
+@pytest.mark.spec("SEC-9")
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"precious")
+    link.symlink_to(target)
+    atomic_write(link, b"data")
+    assert target.read_bytes() == b"precious"
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"data"
+
+
 def test_permissions_are_those_of_a_file_made_in_the_ordinary_way(tmp_path: Path) -> None:
     (tmp_path / "ordinary").write_bytes(b"")
     atomic_write(tmp_path / "atomic", b"")

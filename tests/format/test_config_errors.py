@@ -124,7 +124,7 @@ MISSHAPEN = {
 }
 
 
-@pytest.mark.spec("CFG-4")
+@pytest.mark.spec("CFG-4", "CFG-7", "CFG-8", "CFG-13", "CFG-15", "CFG-17")
 @pytest.mark.parametrize("change", MISSHAPEN.values(), ids=MISSHAPEN.keys())
 def test_e203_schema(change: Callable[[dict[str, Any]], Any]) -> None:
     with rejected(ErrorCode.E203):

@@ -93,6 +93,25 @@ def test_gradients(kind: ProjectionKind, dtype: DType, data: st.DataObject) -> N
         assert worst_ratio(to_array(parameter.grad, dtype), total, np.asarray(bound)) <= 1, name
 
 
+@pytest.mark.spec("GRD-12")
+@given(data=st.data())
+def test_the_gradient_of_the_skip_is_the_cotangent_and_adds_to_that_of_x(data: st.DataObject) -> None:
+    """On small integers every sum is exact."""
+    config = data.draw(adapter_configs(non_linearity=Activation.RELU, max_sites=1, with_backbone=False))
+    config = replace(config, scaling=1.0)
+    adapter = data.draw(adapters(config, dtype=DType.F64, integers=True))
+    site = adapter.site(config.sites[0].id)
+    x, g = data.draw(site_inputs(site, count=2, integers=True))
+    dx = vjp(site, x, g).dx
+    module = build(adapter, DType.F64).at(config.sites[0].id)
+    one, skip, both = (tensor(x, DType.F64).requires_grad_() for _ in range(3))
+    (skip + module(one)).backward(tensor(g, DType.F64))
+    (both + module(both)).backward(tensor(g, DType.F64))
+    for variable, expected in ((one, dx), (skip, g), (both, g + dx)):
+        assert variable.grad is not None
+        np.testing.assert_array_equal(variable.grad.numpy(), expected)
+
+
 @pytest.mark.spec("FWD-9", "FWD-10")
 @pytest.mark.parametrize("kind", ProjectionKind)
 @settings(max_examples=30, deadline=None)

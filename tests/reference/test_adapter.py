@@ -24,7 +24,7 @@ ACTIVATIONS = pytest.mark.parametrize("non_linearity", Activation)
 OWN_SHARE = 0.5
 
 
-@pytest.mark.spec("FWD-1", "FWD-2", "FWD-11", "FWD-12")
+@pytest.mark.spec("FWD-1", "FWD-2", "FWD-11", "FWD-12", "FWD-13")
 @KINDS
 @ACTIVATIONS
 @settings(max_examples=15)

@@ -174,7 +174,7 @@ def test_example_of_sketch_positions() -> None:
     assert positions[-1] == int(last)
 
 
-@pytest.mark.spec("FMT-27", "FMT-28", "FMT-29", "FMT-34")
+@pytest.mark.spec("FMT-27", "FMT-28", "FMT-29", "FMT-34", "VER-5")
 def test_example_of_canonical_bytes() -> None:
     text = section(FORMAT, "Example")
     blocks = re.findall(r"```text\n(.*?)\n```", text, re.DOTALL)
