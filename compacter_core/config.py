@@ -217,7 +217,7 @@ class Head:
 class AdapterConfig:
     """Everything about an adapter that is not a tensor.
 
-    Each site computes y = skip + scaling * (act(x Wd + bd) Wu + bu) (specs, section 1; paper, equations 1 to 7).
+    Each site computes y = skip + scaling * (act(x Wd + bd) Wu + bu) (FWD-1, FWD-2; paper, equations 1 to 7).
 
     Args:
         method: a label, for example "compacter++"; it decides nothing.

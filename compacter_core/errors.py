@@ -88,7 +88,7 @@ class CompacterError(Exception):
     characters, which could steer a terminal or forge a line of a log, are written as escapes.
 
     Args:
-        code: the reason, from the specification's table of errors.
+        code: the reason, from the tables of specs/errors.md.
         message: one sentence saying what is wrong, with the place.
         value: the offending value, shortened by `str`.
         expected: what would have been accepted.

@@ -1,7 +1,7 @@
 """Which tensors an adapter has: names and shapes as a function of its configuration.
 
 This is the only place that knows the names. The file reader and writer, the initialiser, the counts and the PyTorch
-modules all follow it (specs, file format).
+modules all follow it (specs/file-format.md, tensors).
 """
 
 from collections.abc import Iterator, Mapping

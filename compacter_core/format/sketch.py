@@ -1,7 +1,7 @@
 """Weight sketches: up to 256 entries of a backbone Linear, which recognise that Linear anywhere.
 
 The sketch survives casts, quantisation and exporters that rename or merge tensors; a wrong or stale weight correlates
-with it no better than chance. Positions are a function of the shape alone (specs, file format, sketches):
+with it no better than chance. Positions are a function of the shape alone (SKT-1):
 
     size = product of the dimensions; m = min(256, size)
     if size <= 256: positions 0, 1, ..., size - 1

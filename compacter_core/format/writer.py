@@ -1,6 +1,6 @@
 """Write adapters: one canonical sequence of bytes per adapter, checked before it is written, replaced atomically.
 
-Canonical bytes (specs, file format): tensors by descending item size, then by name; metadata and configuration as
+Canonical bytes (FMT-27 to FMT-32): tensors by descending item size, then by name; metadata and configuration as
 minified JSON with sorted keys. Equal adapters give equal bytes, so a digest identifies an adapter.
 """
 

@@ -21,7 +21,7 @@ from compacter_core.vocabulary import Activation, ProjectionKind
 
 
 def activate(kind: Activation, z: Tensor) -> Tensor:
-    """The non-linearity, elementwise; gelu_new is the tanh form, gelu the one with erf (specs, section 1)."""
+    """The non-linearity, elementwise; gelu_new is the tanh form, gelu the one with erf (FWD-14, FWD-15)."""
     match kind:
         case Activation.GELU_NEW:
             return functional.gelu(z, approximate="tanh")

@@ -92,7 +92,7 @@ class Projection(nn.Module):
 
 
 class SiteAdapter(nn.Module):
-    """D at one site: delta = scaling * (act(x Wd + bd) Wu + bu) (specs, section 1).
+    """D at one site: delta = scaling * (act(x Wd + bd) Wu + bu) (FWD-1).
 
     Works in the data type of its parameters; the result is returned in that of the input.
 

@@ -30,7 +30,7 @@ _erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def activate(kind: Activation, z: Array) -> Array:
-    """The activation of `z`, of the same shape and type.
+    """The activation of `z` (FWD-14 to FWD-20), of the same shape and type.
 
     Args:
         kind: which one.
@@ -55,7 +55,7 @@ def activate(kind: Activation, z: Array) -> Array:
 
 
 def derivative(kind: Activation, z: Array) -> Array:
-    """The derivative of the activation at `z`, of the same shape and type; relu's at 0 is 0.
+    """The derivative of the activation at `z`, of the same shape and type; relu's at 0 is 0 (GRD-11).
 
     With q = sigmoid(2 w): gelu_new' = q + 2 z w' q (1 - q). With q = sigmoid(z): silu' = q + z q (1 - q).
     gelu' = Phi(z) + z phi(z), phi the normal density.

@@ -1,6 +1,6 @@
 """One adapter: delta(x) = scaling * (act(x Wd + bd) Wu + bu), y = skip + delta, and the gradients of delta.
 
-Paper, equation 1 (with the residual connection inside) and equation 7; specs, section 1.
+Paper, equation 1 (with the residual connection inside) and equation 7; specs/adapter.md.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Gradients:
 
 
 def delta(site: SiteParameters, x: Array) -> Array:
-    """What the adapter adds: scaling * (act(x Wd + bd) Wu + bu), x [..., d] -> [..., d].
+    """What the adapter adds (FWD-1): scaling * (act(x Wd + bd) Wu + bu), x [..., d] -> [..., d].
 
     Raises:
         CompacterError: E002 for an input that does not fit; E301, E302 for a missing tensor.
@@ -40,12 +40,12 @@ def delta(site: SiteParameters, x: Array) -> Array:
 
 
 def forward(site: SiteParameters, x: Array, skip: Array) -> Array:
-    """The output y = skip + delta(x), all [..., d]; in the paper skip = x (equation 1). Raises as `delta`."""
+    """The output y = skip + delta(x) (FWD-2), all [..., d]; in the paper skip = x (equation 1). Raises as `delta`."""
     return skip + delta(site, x)
 
 
 def vjp(site: SiteParameters, x: Array, g: Array) -> Gradients:
-    """Gradients of sum(g * delta(x)).
+    """Gradients of sum(g * delta(x)) (specs/gradients.md).
 
     With z = x Wd + bd, o = act(z) Wu + bu and g' = scaling g, the chain rule gives
 

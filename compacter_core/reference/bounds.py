@@ -1,4 +1,4 @@
-"""Elementwise bounds of |implementation - reference|, derived from forward error analysis (specs, section 4).
+"""Elementwise bounds of |implementation - reference|, derived from forward error analysis (specs/numbers.md).
 
 An implementation passes where |got - reference| <= bound, element by element; there is no other tolerance in the
 project. A bound holds for every order of evaluation that `rounding` lists, with tensors and results in the type
@@ -36,7 +36,7 @@ _REFERENCE: Final = Precision.of(DType.F64, DType.F64)
 def delta_bound(
     site: SiteParameters, x: Array, *, storage: DType, accumulate: DType, input_error: Array | float = 0.0
 ) -> Array:
-    """Bound for `delta(site, x)`: the errors of down-projection, activation, up-projection and scaling in a chain.
+    """Bound for `delta(site, x)` (NUM-7): errors of down-projection, activation, up-projection and scaling in a chain.
 
     Args:
         site: the adapter, as the implementation has it.
@@ -64,7 +64,7 @@ def forward_bound(
     input_error: Array | float = 0.0,
     skip_error: Array | float = 0.0,
 ) -> Array:
-    """Bound for `forward(site, x, skip)`: (1 + u_s)(E_delta + E_skip) + u_s |y| + eta.
+    """Bound for `forward(site, x, skip)` (NUM-8): (1 + u_s)(E_delta + E_skip) + u_s |y| + eta.
 
     Arguments as for `delta_bound`; `skip` [..., d] may be off by `skip_error`.
     """
@@ -86,7 +86,7 @@ def fold_bound(
     accumulate: DType,
     input_error: Array | float = 0.0,
 ) -> Array:
-    """Bound for the folded form of y = h + delta(h), h = m + b, where m = a W is a linear's product before its bias b.
+    """Bound for the folded form of y = h + delta(h) (NUM-14), where h = m + b, m = a W a linear's product, b its bias.
 
     The graph computes, with constants made in float64 and rounded once to storage,
 
@@ -154,7 +154,7 @@ def layer_norm_bound(
     accumulate: DType,
     input_error: Array | float = 0.0,
 ) -> Array:
-    """Bound for `layer_norm(x, gain, bias, eps)`, with the variance as mean (x - mu)^2 or as mean x^2 - mu^2.
+    """Bound for `layer_norm(x, gain, bias, eps)` (NUM-15), the variance as mean (x - mu)^2 or as mean x^2 - mu^2.
 
     With X = |x| + E, c = x - mu, v the variance, i = (v + eps)^(-1/2) and g = (1 + u_s)^3 (1 + u_a)^(d + 2) - 1:
 
@@ -204,7 +204,7 @@ def layer_norm_bound(
 
 
 def worst_ratio(got: Array, reference: Array, bound: Array) -> float:
-    """The largest |got - reference| / bound: at most 1 where `got` passes; 0 for empty arrays.
+    """The largest |got - reference| / bound: at most 1 where `got` passes (NUM-1); 0 for empty arrays.
 
     Equal values pass whatever the bound, and so does a NaN where the reference has one; any other NaN, and any
     difference where the bound is 0 or NaN, gives infinity.
@@ -219,7 +219,7 @@ def worst_ratio(got: Array, reference: Array, bound: Array) -> float:
 
 
 def _with_reference(precision: Precision, error: Callable[[Precision, float], Array]) -> Array:
-    """The implementation's error, with what it was given wrong, plus the reference's, which was given nothing wrong."""
+    """The implementation's error, with what it was given wrong, plus the reference's, given nothing wrong (NUM-3)."""
     bound: Array = _SLACK * (error(precision, 1.0) + error(_REFERENCE, 0.0))
     return bound
 

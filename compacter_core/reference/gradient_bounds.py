@@ -45,7 +45,7 @@ _CURVATURE: Final = {
 
 
 def vjp_error(site: SiteParameters, x: Array, g: Array, u: Precision) -> Gradients:
-    """Bounds of the errors of `vjp(site, x, g)` in one precision; float64 arguments.
+    """Bounds of the errors of `vjp(site, x, g)` in one precision (NUM-11, NUM-12); float64 arguments.
 
     The chain: E of g' = scaling g; the up-projection's gradients and da; dz = da act'(z) with
 
@@ -76,7 +76,7 @@ def vjp_error(site: SiteParameters, x: Array, g: Array, u: Precision) -> Gradien
 def _projection_error(
     p: ProjectionParameters, x: tuple[Array, Array], g: tuple[Array, Array], u: Precision
 ) -> tuple[Array, dict[str, Array]]:
-    """Bounds for `project_vjp(p, x, g)`, where x and g come as (value, bound of its error).
+    """Bounds for `project_vjp(p, x, g)`, where x and g come as (value, bound of its error) (NUM-9).
 
     Underflow is bounded coarsely: any stored result or partial sum on the way can be off by eta, and is multiplied with
     some of the remaining factors; the product of all (1 + |factor|) is larger than that of any choice of them.
@@ -117,7 +117,7 @@ def _projection_error(
 
 
 def derivative_error(kind: Activation, z: Array, E_z: Array, u: Precision) -> Array:
-    """Bound of the error of act'(z), given z off by at most E_z: C E_z + 16 u_s (1 + |z| + E_z), C = max |act''|.
+    """Bound of the error of act'(z) (NUM-10), z off by at most E_z: C E_z + 16 u_s (1 + |z| + E_z), C = max |act''|.
 
     16 holds for every operation rounded, with exp, tanh and erf accurate to one unit in the last place (2 u) and tanh
     exactly +-1 where it rounds to it: the largest term is z w' (1 - tanh^2 w) / 2 of gelu_new, where 5 u of the

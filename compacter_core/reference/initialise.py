@@ -1,4 +1,4 @@
-"""Initial values of an adapter's tensors.
+"""Initial values of an adapter's tensors (specs/initialisation.md).
 
     tensor                        distribution                                  source
     A, shared                     normal, std 1e-4                              the authors' configurations

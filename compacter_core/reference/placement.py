@@ -1,4 +1,4 @@
-"""Where an adapter sits in a sublayer (specs, section 2).
+"""Where an adapter sits in a sublayer (specs/placement.md).
 
 With r the residual stream, h the output of the sublayer and N the norm that follows (the identity on pre-norm models),
 
@@ -21,7 +21,7 @@ Norm = Callable[[Array], Array]
 
 
 def sublayer(attach: Attach, site: SiteParameters, r: Array, h: Array, norm: Norm) -> Array:
-    """The sublayer's result with its adapter in place.
+    """The sublayer's result with its adapter in place (PLC-2 to PLC-5).
 
     Args:
         attach: the placement.

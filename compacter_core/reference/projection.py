@@ -1,6 +1,6 @@
 """The four projections x -> x W + b, and their gradients.
 
-A weight W [in, out] of the family is (paper, equations 4 to 7; specs, section 1)
+A weight W [in, out] of the family is (paper, equations 4 to 7; FWD-3 to FWD-8)
 
     dense       W
     low_rank    s t                          s = W_left [in, r],        t = W_right [r, out]
@@ -75,7 +75,7 @@ def project(p: ProjectionParameters, x: Array) -> Array:
 
 
 def project_vjp(p: ProjectionParameters, x: Array, g: Array) -> tuple[Array, dict[str, Array]]:
-    """Gradients of sum(g * project(p, x)): with respect to x, and to each tensor of `p` by its short name.
+    """Gradients of sum(g * project(p, x)) (GRD-2 to GRD-8): of x, and of each tensor of `p` by its short name.
 
     With T tokens stacked as rows, dx = g W^T, db = sum_T g, and M = x^T g is the gradient of the multiplied-out W. Then
     dense: dW = M; low_rank: ds = M t^T, dt = s^T M; with a rule and M as [a, p, b, j]:

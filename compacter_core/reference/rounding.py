@@ -120,7 +120,7 @@ def rounding_counts(p: ProjectionParameters) -> tuple[int, int]:
 
 
 def affine_error(p: ProjectionParameters, x: Array, input_error: Array | float, precision: Precision) -> Array:
-    """Bound of the error of x W + b, given an input that is off by at most E_in.
+    """Bound of the error of x W + b, given an input that is off by at most E_in (NUM-4).
 
         E = G ((|x| + E_in) W' + |b|) + E_in W' + underflow,    G = (1 + u_s)^P (1 + u_a)^K - 1,
 
@@ -178,7 +178,7 @@ def _underflow_paths(p: ProjectionParameters, X: Array) -> Array:
 
 
 def activation_error(kind: Activation, z: Array, E_z: Array, precision: Precision) -> Array:
-    """Bound of the error of act(z), given z off by at most E_z.
+    """Bound of the error of act(z), given z off by at most E_z (NUM-5).
 
         E_a = L E_z + 10 u_s (|z| + E_z) + eta (4 + 2 (|z| + E_z)),    L = max |act'|; relu, identity: E_z.
 
@@ -197,7 +197,7 @@ def activation_error(kind: Activation, z: Array, E_z: Array, precision: Precisio
 
 
 def scaling_error(scaling: float | Array, o: Array, E_o: Array, precision: Precision) -> Array:
-    """Bound of the error of scaling * o, given o off by at most E_o.
+    """Bound of the error of scaling * o, given o off by at most E_o (NUM-6).
 
     The scaling itself may have to be rounded to storage, and the product is: two roundings, |s| (E_o + G_2 (|o| +
     E_o)), and the underflow of both, eta (|o| + E_o + 1).

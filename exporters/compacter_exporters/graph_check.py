@@ -10,7 +10,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.source_model import SourceModel
 
 RELATIVE_LIMIT = 2e-5
-"""Largest allowed |difference| over the largest |value|, in float32 (specs, ONNX: graph against PyTorch)."""
+"""Largest allowed |difference| over the largest |value|, in float32, of an exported graph against PyTorch."""
 
 _SHAPES = ((1, 1), (2, 8), (3, 17))
 """Batch and length: the edge, the traced shape, and one that a graph with a frozen axis cannot run."""

@@ -1,6 +1,6 @@
 """What a grafted model says about itself, and how the adapter is taken out of it again.
 
-Keys of the model's metadata (specs, ONNX):
+Keys of the model's metadata (ONX-15 to ONX-18):
 
     compacter.spec_version   version of the specification
     compacter.config         the adapter's configuration, verbatim
