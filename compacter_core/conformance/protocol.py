@@ -167,14 +167,18 @@ def check_capabilities(capabilities: Capabilities) -> None:
     """Refuse claims that cannot be judged.
 
     Raises:
-        CompacterError: E801 for types of a class that has none or no types of one that has some, no class at all, or a
-            type without a type of sums.
+        CompacterError: E801 for types of a class that has none or no types of one that has some, no class or no
+            name at all, or a type without a type of sums.
     """
+    if not capabilities.name:
+        raise _bad("gives the implementation no name", capabilities.name)
     if not capabilities.claims:
         raise _bad("claims no class", {}, expected="one of " + ", ".join(ConformanceClass))
     for cls, dtypes in capabilities.claims.items():
-        if cls.has_numbers != bool(dtypes):
-            expected = "at least one type" if cls.has_numbers else "no types, since the class computes no numbers"
+        if cls.has_numbers != bool(dtypes) or len(set(dtypes)) != len(dtypes):
+            expected = (
+                "at least one type, each once" if cls.has_numbers else "no types, since the class computes no numbers"
+            )
             raise _bad(f"claims class {cls.value} in these types", [*dtypes], expected=expected)
         for dtype in dtypes:
             if dtype not in capabilities.accumulate:

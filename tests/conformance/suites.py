@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,16 +47,16 @@ def with_bounds(values: Mapping[str, Array], bound: float, *kinds: str) -> bytes
     return write_tensors({**values, **bounds}, DType.F64)
 
 
-def count_case(name: str = "a", answer: int = 3, **changes: object) -> Case:
+def count_case(name: str = "a", answer: int = 3, **changes: Any) -> Case:
     """A case without files: the configuration of a fake says its own answer."""
-    fields = {
+    fields: dict[str, Any] = {
         "id": f"count/{name}",
         "statements": ("CNF-4",),
         "op": Op.COUNT,
         "expect": Expectation(value={"parameters": 3}),
         "args": {"config": {"answer": answer}},
     }
-    return Case(**{**fields, **changes})  # type: ignore[arg-type]
+    return Case(**{**fields, **changes})
 
 
 def in_memory(*cases: Case, files: Mapping[str, bytes] | None = None) -> Suite:

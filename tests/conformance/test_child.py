@@ -5,8 +5,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,10 @@ from compacter_core.conformance import process as process_module
 from compacter_core.conformance.case import Expectation
 from compacter_core.conformance.child import Child
 from compacter_core.conformance.memory import is_measured
+from compacter_core.conformance.protocol import decode_line, encode_line
 from compacter_core.conformance.report import Report, Result
 from compacter_core.conformance.runner import MIB, Ceilings, Selection, run_suite
+from compacter_core.conformance.schemas import violations
 from compacter_core.conformance.subject import Ceiling
 from compacter_core.conformance.words import ConformanceClass, Op, Verdict
 from compacter_core.errors import CompacterError, ErrorCode
@@ -85,6 +88,26 @@ def test_a_good_child_passes(scratch: Path) -> None:
     assert report.capabilities.accumulate == {DType.F32: DType.F64}
     assert all(result.seconds > 0 for result in report.results)
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.spec("CNF-14", "CNF-15")
+def test_every_message_follows_the_schema(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[object] = []
+
+    def sent(message: Mapping[str, object]) -> bytes:
+        messages.append(json.loads(json.dumps(message)))
+        return encode_line(message)
+
+    def received(line: bytes) -> dict[str, Any]:
+        messages.append(json.loads(line))
+        return decode_line(line)
+
+    monkeypatch.setattr(child_module, "encode_line", sent)
+    monkeypatch.setattr(child_module, "decode_line", received)
+    assert run(scratch, "good").conformant
+    assert len(messages) == 2 + 2 * len(CASES) + 1
+    assert [list(violations("message", message)) for message in messages] == [[]] * len(messages)
+    assert list(violations("message", {"seq": 0, "cmd": "begin"})) != []
 
 
 @pytest.mark.parametrize(
@@ -250,6 +273,7 @@ def test_a_child_without_a_handshake_is_a_wrong_call(scratch: Path, args: tuple[
         ({"F": ["F8"]}, {}, "does not describe"),
         ({"F": []}, {}, "claims class F in these types"),
         ({"R": ["F32"]}, {"F32": "F32"}, "claims class R in these types"),
+        ({"F": ["F32", "F32"]}, {"F32": "F32"}, "claims class F in these types"),
         ({"F": ["F32"]}, {}, "without its type of sums"),
         ({"F": ["F32"]}, {"F32": "F8"}, "does not describe"),
         ([], {}, "does not describe"),

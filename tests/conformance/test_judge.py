@@ -275,7 +275,7 @@ def test_values_are_equal_or_the_difference_is_named(
 
 
 def test_equal_values_pass(tmp_path: Path) -> None:
-    value = {"a": [1, 2.5, None, True, "x", {"b": []}]}
+    value: dict[str, Any] = {"a": [1, 2.5, None, True, "x", {"b": []}]}
     assert different(json.loads(json.dumps(value)), value) is None
     assert different({"a": 1.0}, {"a": 1}) is None
     assert judge_output(tmp_path, None, count_case(), {}, Done({"parameters": 3.0})).verdict is Verdict.PASSED

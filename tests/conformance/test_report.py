@@ -4,8 +4,6 @@ import io
 import json
 import math
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -16,9 +14,9 @@ from compacter_core.conformance.implementation import Capabilities
 from compacter_core.conformance.junit import junit_bytes
 from compacter_core.conformance.progress import Progress
 from compacter_core.conformance.report import Report, Result, Row
+from compacter_core.conformance.schemas import violations
 from compacter_core.conformance.words import ConformanceClass, Op, Verdict
 
-SCHEMA = Path(__file__).parents[2] / "specs" / "schemas" / "report.schema.json"
 FORWARD, READER = ConformanceClass.FORWARD, ConformanceClass.READER
 
 
@@ -68,16 +66,11 @@ def test_the_fields_are_those_of_the_specification() -> None:
 
 
 @pytest.mark.spec("CNF-19")
-@pytest.mark.skipif(find_spec("jsonschema") is None or not SCHEMA.exists(), reason="needs jsonschema")
 def test_the_report_follows_its_schema() -> None:
-    import jsonschema  # noqa: PLC0415
-
-    schema = json.loads(SCHEMA.read_text())
-    validator = jsonschema.Draft202012Validator(schema)
     value = json.loads(json.dumps(REPORT.as_dict()))
-    validator.validate(value)
+    assert list(violations("report", value)) == []
     del value["results"][0]["verdict"]
-    assert not validator.is_valid(value)
+    assert list(violations("report", value)) != []
 
 
 def test_json_holds_no_infinity() -> None:

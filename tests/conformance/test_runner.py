@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,9 @@ def run(
     implementation: Scripted | None = None,
     *,
     lists: Lists | None = None,
-    **selected: object,
+    **selected: Any,
 ) -> Report:
-    selection = Selection(**selected)  # type: ignore[arg-type]
+    selection = Selection(**selected)
     subject = InProcess(implementation or Scripted())
     return run_suite(suite, subject, scratch, selection=selection, lists=lists, reproduce="compacter x")
 
@@ -135,7 +136,7 @@ def test_patterns_choose_cases_and_show_no_conformance(tmp_path: Path) -> None:
         ({"dtypes": (DType.F16,)}, "does not claim this type"),
     ],
 )
-def test_a_choice_of_nothing_is_a_wrong_call(tmp_path: Path, selected: dict[str, object], said: str) -> None:
+def test_a_choice_of_nothing_is_a_wrong_call(tmp_path: Path, selected: dict[str, Any], said: str) -> None:
     with pytest.raises(CompacterError) as caught:
         run(THREE, tmp_path, **selected)
     assert caught.value.code is ErrorCode.E001
