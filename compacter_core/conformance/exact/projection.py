@@ -47,21 +47,18 @@ def read(p: ProjectionParameters) -> Projection:
     else:
         A = tensors.get("phm_rule", [[[Fraction(1)]]])
     bare = Projection(tensors, A, [])
-    if "W" in tensors:
-        F = bare.summands("W")
-    else:
-        F = _products(bare.summands("W_left"), bare.summands("W_right"))
-    return Projection(tensors, A, F)
+    fast = bare.summands("W") if "W" in tensors else _products(bare.summands("W_left"), bare.summands("W_right"))
+    return Projection(tensors, A, fast)
 
 
 def weight(p: Projection) -> Matrix:
     """The multiplied-out weight [in, out]."""
     n, m, q = len(p.F), len(p.F[0]), len(p.F[0][0])
     matrix = [[Fraction(0)] * (n * q) for _ in range(n * m)]
-    for A, F in zip(p.A, p.F, strict=True):
+    for A, fast in zip(p.A, p.F, strict=True):
         for u, row in enumerate(matrix):
             for v in range(n * q):
-                row[v] += A[u // m][v // q] * F[u % m][v % q]
+                row[v] += A[u // m][v // q] * fast[u % m][v % q]
     return matrix
 
 
@@ -90,23 +87,23 @@ def gradients(p: Projection, x: Matrix, g: Matrix) -> tuple[Matrix, dict[str, An
 def _weight_gradients(p: Projection, M: Matrix) -> dict[str, Any]:
     """From the gradient M of the multiplied-out weight to those of its tensors."""
     n, m, q = len(p.F), len(p.F[0]), len(p.F[0][0])
-    dA = [[[Fraction(0)] * n for _ in range(n)] for _ in range(n)]
-    dF = [[[Fraction(0)] * q for _ in range(m)] for _ in range(n)]
+    d_rule = [[[Fraction(0)] * n for _ in range(n)] for _ in range(n)]
+    d_fast = [[[Fraction(0)] * q for _ in range(m)] for _ in range(n)]
     for i in range(n):
         for u, row in enumerate(M):
             for v, element in enumerate(row):
-                dA[i][u // m][v // q] += element * p.F[i][u % m][v % q]
-                dF[i][u % m][v % q] += element * p.A[i][u // m][v // q]
+                d_rule[i][u // m][v // q] += element * p.F[i][u % m][v % q]
+                d_fast[i][u % m][v % q] += element * p.A[i][u // m][v // q]
     found: dict[str, Any] = {}
     if "phm_rule" in p.tensors:
-        found["phm_rule"] = dA
+        found["phm_rule"] = d_rule
     if "phm_rule_left" in p.tensors:
         left, right = p.tensors["phm_rule_left"], p.tensors["phm_rule_right"]
-        found["phm_rule_left"], found["phm_rule_right"] = _factor_gradients(left, right, dA)
+        found["phm_rule_left"], found["phm_rule_right"] = _factor_gradients(left, right, d_rule)
     if "W" in p.tensors:
-        found["W"] = dF if p.has_rule else dF[0]
+        found["W"] = d_fast if p.has_rule else d_fast[0]
     if "W_left" in p.tensors:
-        ds, dt = _factor_gradients(p.summands("W_left"), p.summands("W_right"), dF)
+        ds, dt = _factor_gradients(p.summands("W_left"), p.summands("W_right"), d_fast)
         found["W_left"], found["W_right"] = (ds, dt) if p.has_rule else (ds[0], dt[0])
     return found
 

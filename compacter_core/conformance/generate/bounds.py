@@ -29,23 +29,20 @@ PAIRS: Final[tuple[Pair, ...]] = (
 _EXPECTATION: Final[Pair] = (DType.F64, DType.F64)
 _SIGNIFICANT_BITS: Final = 10
 _SLACK: Final = 1.0 + 2.0**-20
-_SMALLEST: Final = 2.0**-149
-_SMALLEST_NORMAL: Final = 2.0**-126
 
 
 def rounded_up(bound: Array) -> Array:
-    """The bound as float32 with 10 significant bits, rounded up; below its normal numbers a multiple of 2^-149.
+    """The bound with 10 significant bits, rounded up.
 
     How exp or a matrix product rounds its last bit differs between machines; after this it makes no difference.
     """
-    fraction, exponent = np.frexp(bound.astype(np.float64))
-    up = np.ldexp(np.ceil(np.ldexp(fraction, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS)
-    tiny = np.ceil(bound / _SMALLEST) * _SMALLEST
-    return np.where(bound < _SMALLEST_NORMAL, tiny, up).astype(np.float32)
+    fraction, exponent = np.frexp(bound)
+    up: Array = np.ldexp(np.ceil(np.ldexp(fraction, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS)
+    return up
 
 
 def sublayer_bound(
-    attach: Attach, site: SiteParameters, r: Array, h: Array, gain: Array, offset: Array, pair: Pair
+    attach: Attach, site: SiteParameters, r: Array, h: Array, *, gain: Array, offset: Array, pair: Pair
 ) -> Array:
     """Bound for a sublayer whose norm is N(v) = gain * v + offset (CNF-9).
 
@@ -74,12 +71,14 @@ def sublayer_bound(
     Returns:
         float64 [..., d]
     """
-    total: Array = _sublayer_error(attach, site, r, h, gain, offset, pair)
-    return _SLACK * (total + _sublayer_error(attach, site, r, h, gain, offset, _EXPECTATION))
+    got = _sublayer_error(attach, site, r, h, gain=gain, offset=offset, pair=pair)
+    own = _sublayer_error(attach, site, r, h, gain=gain, offset=offset, pair=_EXPECTATION)
+    bound: Array = _SLACK * (got + own)
+    return bound
 
 
 def _sublayer_error(
-    attach: Attach, site: SiteParameters, r: Array, h: Array, gain: Array, offset: Array, pair: Pair
+    attach: Attach, site: SiteParameters, r: Array, h: Array, *, gain: Array, offset: Array, pair: Pair
 ) -> Array:
     u = Precision.of(*pair)
 

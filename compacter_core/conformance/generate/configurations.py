@@ -99,7 +99,7 @@ class Choice:
         """
         sizes = sizes or Sizes()
         kind = self.kind
-        scaling = {
+        scaling: dict[Scale, float | ScalingKind] = {
             Scale.ONE: 1.0,
             Scale.NUMBER: number,
             Scale.LEARNED: ScalingKind.LEARNED,

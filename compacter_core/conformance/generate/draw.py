@@ -24,13 +24,23 @@ _EXPONENTS: Final = {
 }
 """Sizes of the tensors by short name: so chosen that z is of the order of 1, where activations bend."""
 
+_FEW_SUMMANDS: Final = 2
+_FIRST_OF_RULE: Final = ("phm_rule", "phm_rule_left")
+"""With more summands A is half as large, so that z does not grow with their number."""
+
 UNITS: Final = (-1, 1)
 
 
 def dyadic_adapter(config: AdapterConfig, source: Source) -> Adapter:
     """Values of 8 significant bits, exact in every type (CNF-3)."""
+    smaller = int((config.projection.phm_dim or 1) > _FEW_SUMMANDS)
     return _adapter(
-        config, {name: source.dyadic(shape, _EXPONENTS[_short(name)]) for name, shape in adapter_layout(config).items()}
+        config,
+        {
+            name: source.dyadic(shape, _EXPONENTS[short] - (smaller if short in _FIRST_OF_RULE else 0))
+            for name, shape in adapter_layout(config).items()
+            for short in [name.rsplit(".", 1)[1]]
+        },
     )
 
 
@@ -42,7 +52,8 @@ def integer_adapter(config: AdapterConfig, source: Source, values: Sequence[int]
 def with_tensors(adapter: Adapter, tensors: dict[str, Array]) -> Adapter:
     """The adapter with some tensors replaced."""
     return replace(
-        adapter, tensors={**adapter.tensors, **{name: np.float32(array) for name, array in tensors.items()}}
+        adapter,
+        tensors={**adapter.tensors, **{name: np.asarray(array, dtype=np.float32) for name, array in tensors.items()}},
     )
 
 
@@ -71,7 +82,3 @@ def _adapter(config: AdapterConfig, tensors: dict[str, Array]) -> Adapter:
         tensors={name: array.astype(np.float32) for name, array in tensors.items()},
         dtype=DType.F32,
     )
-
-
-def _short(name: str) -> str:
-    return name.rsplit(".", 1)[1]

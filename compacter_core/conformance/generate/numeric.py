@@ -1,4 +1,4 @@
-"""From a question to a case with its three files; questions are drawn again until they notice every mutant they should."""
+"""From a question to a case with its three files; a question is drawn again until it notices its mutants."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from compacter_core.conformance.generate.builder import Builder
 from compacter_core.conformance.generate.questions import Question, Tensors
 from compacter_core.conformance.generate.source import Source
 from compacter_core.conformance.generate.tensor_bytes import tensor_bytes
-from compacter_core.conformance.mutants import Mutant, mutants_for
+from compacter_core.conformance.mutants import mutants_for
+from compacter_core.conformance.mutation.mutant import Mutant
 from compacter_core.conformance.mutation.numerics import Numerics
 from compacter_core.conformance.tensor_files import Tensor
 from compacter_core.conformance.words import Flag
@@ -25,6 +26,7 @@ EVERY_DTYPE: Final = tuple(DType)
 MARGIN: Final = 4.0
 """By how much a mutant's error has to exceed the bound of F32."""
 
+_SINGLE: Final = (DType.F32, DType.F32)
 _ATTEMPTS: Final = 100
 _LARGEST_INTEGER: Final = 256.0
 """The largest integer up to which every integer is a bfloat16."""
@@ -80,9 +82,8 @@ def add(builder: Builder, plan: Plan, make: Callable[[Source], Question]) -> Non
     )
 
 
-def noticed(question: Question, mutant: Mutant, expected: Tensors, *, exact: bool) -> bool:
+def notices(question: Question, mutant: Mutant, expected: Tensors, bounds: Tensors) -> bool:
     """Whether the mutant's error is somewhere `MARGIN` times the bound of F32, and so larger than that of F64 too."""
-    bounds = _bounds(question, PAIRS[1], exact=exact)
     got = question.answer(mutant.numerics())
     if got.keys() != expected.keys():
         return True
@@ -95,11 +96,9 @@ def _reasons_against(question: Question, plan: Plan, expected: Tensors) -> list[
         return [f"a sum of magnitudes {largest:g}"]
     if not plan.notices:
         return []
-    return [
-        mutant.name
-        for mutant in mutants_for(question.op, question.adapter.config)
-        if not noticed(question, mutant, expected, exact=exact)
-    ]
+    bounds = _bounds(question, _SINGLE, exact=exact)
+    mutants = mutants_for(question.op, question.adapter.config)
+    return [mutant.name for mutant in mutants if not notices(question, mutant, expected, bounds)]
 
 
 def _largest_sum(question: Question) -> float:
@@ -146,9 +145,13 @@ def _expectation(question: Question, plan: Plan, expected: Tensors) -> bytes:
         if pair[0] in plan.dtypes:
             bounds = _bounds(question, pair, exact=Flag.EXACT in plan.flags)
             for name in expected:
-                tensors[f"bound.{pair[0]}.{pair[1]}.{name}"] = Tensor(rounded_up(bounds[name]), DType.F32)
+                tensors[f"bound.{pair[0]}.{pair[1]}.{name}"] = _stored(rounded_up(bounds[name]))
     return tensor_bytes(tensors)
 
 
 def _stored(array: Array) -> Tensor:
-    return Tensor(array.astype(np.float32), DType.F32)
+    """In F32, or in F64 where F32 is too narrow."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    same = np.array_equal(narrow.astype(np.float64), array, equal_nan=True)
+    return Tensor(narrow, DType.F32) if same else Tensor(array, DType.F64)

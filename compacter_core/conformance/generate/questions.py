@@ -9,9 +9,9 @@ import numpy as np
 from compacter_core.adapter import Adapter, Array
 from compacter_core.conformance.exact import adapter as exact_adapter
 from compacter_core.conformance.exact import sites as exact_sites
-from compacter_core.conformance.exact.numbers import exact, rounded, rows
-from compacter_core.conformance.generate.draw import absolute_adapter, magnitude
+from compacter_core.conformance.exact.numbers import added, exact, rounded, rows
 from compacter_core.conformance.generate.bounds import Pair, gradient_bounds, sublayer_bound
+from compacter_core.conformance.generate.draw import absolute_adapter, magnitude
 from compacter_core.conformance.mutation.numerics import Numerics
 from compacter_core.conformance.words import Op
 from compacter_core.layout import adapter_layout
@@ -80,7 +80,8 @@ class Forward:
         """The exact answer, NaN in the rows that have one."""
         site = self.adapter.site(self.site)
         x = rows(self._finite())
-        values = {"delta": exact_adapter.delta(site, x), "y": exact_adapter.forward(site, x, rows(self.skip))}
+        delta = exact_adapter.delta(site, x)
+        values = {"delta": delta, "y": added(rows(self.skip), delta)}
         lost = np.isnan(self.x).any(axis=-1, keepdims=True)
         return {name: np.where(lost, np.nan, rounded(values[name], self.x.shape)) for name in self.outputs}
 
@@ -129,7 +130,7 @@ class Gradient:
         return {"sites": list(self.x)}
 
     def inputs(self) -> Tensors:
-        """x and g of each site."""
+        """X and g of each site."""
         return {f"x.{site}": x for site, x in self.x.items()} | {f"g.{site}": g for site, g in self.g.items()}
 
     def expected(self) -> Tensors:
@@ -191,8 +192,8 @@ class Sublayer:
             self.adapter.site(self.site),
             rows(self.r),
             rows(self.h),
-            exact(self.gain),
-            exact(self.offset),
+            gain=exact(self.gain),
+            offset=exact(self.offset),
         )
         return {"result": rounded(result, self.r.shape)}
 
@@ -200,11 +201,11 @@ class Sublayer:
         """By forward error analysis."""
         attach = self.adapter.config.attach_of(self.adapter.config.site(self.site))
         site = float64_site(self.adapter.site(self.site))
-        return {"result": sublayer_bound(attach, site, self.r, self.h, self.gain, self.offset, pair)}
+        return {"result": sublayer_bound(attach, site, self.r, self.h, gain=self.gain, offset=self.offset, pair=pair)}
 
     def answer(self, numerics: Numerics) -> Tensors:
         """What an implementation answers."""
-        attach = self.adapter.config.attach_of(self.adapter.config.site(self.site))
+        attach = numerics.attach(self.adapter.config, self.site)
         site = numerics.site(self.adapter, self.site)
         result = numerics.sublayer(attach, site, self.r, self.h, lambda v: self.gain * v + self.offset)
         return {"result": result}

@@ -38,7 +38,7 @@ class Source:
         return values[self.below(len(values))]
 
     def dyadic(self, shape: Sequence[int], exponent: int = 0) -> Array:
-        """Multiples of 2^(exponent - 7) in (-2^(exponent + 1), 2^(exponent + 1)), without 0: at most 8 significant bits.
+        """Multiples of 2^(exponent - 7) of magnitude below 2^(exponent + 1), without 0: at most 8 significant bits.
 
         With a moderate exponent every type of the format holds them exactly (CNF-3).
         """

@@ -1,6 +1,5 @@
 """The whole suite: all cases, and the command that writes it or compares it with what is there."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -8,15 +7,27 @@ from pathlib import Path
 from typing import Final
 
 from compacter_core.conformance.generate.builder import Builder
+from compacter_core.conformance.generate.count import add_count_cases
+from compacter_core.conformance.generate.files_cases import add_file_cases
 from compacter_core.conformance.generate.forward import add_forward_cases
+from compacter_core.conformance.generate.forward_activations import add_activation_cases
+from compacter_core.conformance.generate.forward_edges import add_edge_cases
+from compacter_core.conformance.generate.forward_exact import add_exact_forward_cases
 from compacter_core.conformance.generate.gradient import add_gradient_cases
+from compacter_core.conformance.generate.initialise import add_initialise_cases
 from compacter_core.conformance.generate.sublayer import add_sublayer_cases
 from compacter_core.errors import CompacterError, ErrorCode
 
 _PARTS: Final[tuple[Callable[[Builder], None], ...]] = (
     add_forward_cases,
+    add_exact_forward_cases,
+    add_activation_cases,
+    add_edge_cases,
     add_gradient_cases,
     add_sublayer_cases,
+    add_initialise_cases,
+    add_count_cases,
+    add_file_cases,
 )
 
 
@@ -58,13 +69,15 @@ def generate(directory: Path, *, check: bool) -> list[str]:
 
 
 class _Progress:
-    """One line on standard error, rewritten."""
+    """One line on standard error, rewritten; where nobody watches, a line for each part."""
 
     def __enter__(self) -> Callable[[str], None]:
-        return lambda text: print(f"\rgenerate: {text}\x1b[K", end="", file=sys.stderr, flush=True)
+        begin, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
+        return lambda text: print(f"{begin}generate: {text}", end=end, file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        print(file=sys.stderr)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
 
 
 def _differences(contents: dict[str, bytes], directory: Path) -> list[str]:

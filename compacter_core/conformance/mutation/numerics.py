@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compacter_core.adapter import Adapter, Array, SiteParameters
+from compacter_core.adapter import Adapter, Array, ProjectionParameters, SiteParameters
 from compacter_core.config import AdapterConfig, Attach
 from compacter_core.layout import Side, count_parameters, projection_names, scaling_name
-from compacter_core.reference.adapter import Gradients, delta, vjp
+from compacter_core.reference.activations import activate, derivative
+from compacter_core.reference.adapter import Gradients, delta, scaling_vjp
 from compacter_core.reference.initialise import initialise
 from compacter_core.reference.placement import Norm, sublayer
+from compacter_core.reference.projection import project, project_vjp
 from compacter_core.reference.rounding import float64_site
+from compacter_core.vocabulary import Activation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +50,33 @@ class Numerics:
         return skip + self.delta(site, x)
 
     def vjp(self, site: SiteParameters, x: Array, g: Array) -> Gradients:
-        """Gradients of sum(g * delta(x))."""
-        return vjp(site, x, g)
+        """Gradients of sum(g * delta(x)), by the chain rule."""
+        z = project(site.down, x)
+        a = activate(site.non_linearity, z)
+        da, up = self.project_vjp(site.up, a, self.scaled(site, g))
+        dx, down = self.project_vjp(site.down, x, da * self.slope(site.non_linearity, z))
+        return Gradients(dx=dx, down=down, up=up, scaling=self.scaling_vjp(site, g, project(site.up, a)))
+
+    def project_vjp(self, p: ProjectionParameters, x: Array, g: Array) -> tuple[Array, dict[str, Array]]:
+        """Gradients of a projection."""
+        return project_vjp(p, x, g)
+
+    def scaled(self, site: SiteParameters, g: Array) -> Array:
+        """The cotangent of the adapter's output before scaling."""
+        scaled: Array = site.scaling * g
+        return scaled
+
+    def slope(self, kind: Activation, z: Array) -> Array:
+        """The derivative of the activation."""
+        return derivative(kind, z)
+
+    def scaling_vjp(self, site: SiteParameters, g: Array, o: Array) -> Array | None:
+        """The gradient of a trained scaling; o is the output before scaling."""
+        return scaling_vjp(site, g * o)
+
+    def attach(self, config: AdapterConfig, site_id: str) -> Attach:
+        """The placement at a site."""
+        return config.attach_of(config.site(site_id))
 
     def sublayer(self, attach: Attach, site: SiteParameters, r: Array, h: Array, norm: Norm) -> Array:
         """The sublayer's result."""
