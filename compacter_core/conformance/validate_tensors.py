@@ -17,7 +17,7 @@ BOUND: Final = "bound."
 
 
 def check_expectations(suite: Contents) -> Iterator[Finding]:
-    """Expected tensors are F64 and have bounds of their shape for every type that the case is run in."""
+    """Expected values are F64 and have bounds of their shape for every type that the case is run in."""
     for _, case in suite.cases:
         path = suite.expectation(case).get("tensors")
         if not isinstance(path, str) or path not in suite.files:
@@ -53,9 +53,7 @@ def _problems(case: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterato
     kinds = {tuple(name.split(".")[1:3]) for name in tensors if name.startswith(BOUND)}
     if not values:
         yield "expects no tensor"
-    yield from (
-        f"expects {name} in {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype is not DType.F64
-    )
+    yield from (f"expects {name} in {value.dtype}" for name, value in values.items() if value.dtype is not DType.F64)
     if case.get("op") == Op.GRAFT and len(kinds) != 1:
         yield f"has {len(kinds)} kinds of bounds, and its operation is run in one type"
     for dtype in _dtypes(case):
