@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from compacter_core.errors import ErrorCode
 from compacter_core.format.config_json import config_from_json, config_to_json
 from compacter_core.format.writer import adapter_bytes
-from tests.format.builders import make_adapter, split, with_config
+from tests.format.builders import make_adapter, rejected, split, with_config
 
 SHORT = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 
@@ -72,6 +73,15 @@ def test_scaling_is_a_floating_point_number_and_other_numbers_stay_what_they_are
 @example("\u2028\u2029\ufeff\U0001f600/é\x7f")
 def test_strings(text: str) -> None:
     assert in_training(text) == escaped(text)
+
+
+@pytest.mark.spec("CFG-19", "FMT-33")
+def test_what_a_reader_may_refuse_is_not_written() -> None:
+    present = sum(config_to_json(with_config(training={})).count(mark) for mark in ",[{")
+    fits = [0] * (65_536 - present)  # the commas between them, and the bracket
+    assert config_to_json(with_config(training={"x": fits}))
+    with rejected(ErrorCode.E202):
+        config_to_json(with_config(training={"x": [*fits, 0]}))
 
 
 @pytest.mark.spec("FMT-29", "FMT-30")

@@ -33,6 +33,7 @@ from tests.format.measuring import SECONDS, bound, measure
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices are files on POSIX systems only")
 
 
+@pytest.mark.spec("FMT-37")
 @pytest.mark.spec("SEC-1", "SEC-2", "SEC-3", "SEC-7", "SEC-8")
 @pytest.mark.parametrize(("make", "tensors", "code"), HEADERS.values(), ids=HEADERS)
 def test_a_hostile_header_costs_no_more_than_the_bound(
@@ -41,6 +42,7 @@ def test_a_hostile_header_costs_no_more_than_the_bound(
     check_cost(make(), tensors, code, tmp_path)
 
 
+@pytest.mark.spec("CFG-19")
 @pytest.mark.spec("SEC-2", "SEC-7", "SEC-8")
 @pytest.mark.parametrize(("make", "tensors", "code"), CONFIGS.values(), ids=CONFIGS)
 def test_a_hostile_configuration_costs_no_more_than_the_bound(
@@ -185,6 +187,7 @@ def test_links_are_followed_to_regular_files_only(tmp_path: Path) -> None:
             load_adapter(profile)
 
 
+@pytest.mark.spec("SEC-14")
 @posix
 @pytest.mark.spec("SEC-7")
 @pytest.mark.parametrize("name", [ADAPTER_FILE, CONFIG_FILE])
@@ -196,6 +199,7 @@ def test_a_pipe_does_not_hang(name: str, tmp_path: Path) -> None:
         load_adapter(tmp_path)
 
 
+@pytest.mark.spec("SEC-14")
 @posix
 @pytest.mark.spec("SEC-7")
 def test_a_pipe_that_takes_the_place_of_a_file_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
