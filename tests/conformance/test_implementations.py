@@ -1,6 +1,5 @@
-"""Our implementations answer hand-made requests within the derived bounds, and refuse what is to be refused."""
+"""Our implementations answer hand-made requests within the derived bounds."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path

@@ -1,7 +1,8 @@
 """The exporter's graphs as implementations: in ONNX Runtime, and in the ONNX project's own evaluator.
 
-Neither claims F in F64, because of gelu alone: ONNX Runtime's CPU provider has no Erf in F64, and that of `onnx.reference`
-returns F32. The other activations are right in F64 too.
+Neither claims F in F64, because of gelu alone: ONNX Runtime's CPU provider has no Erf in F64, and that of
+`onnx.reference` returns F32. The other activations are right in F64 too. ONNX Runtime's CPU provider for x86 computes
+F16 in F32, and has no kernels for BF16; NumPy sums products of F16 in F32, and `onnx.reference` those of BF16.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,12 @@ _TYPES: Final[Mapping[DType, ir.DataType]] = {
     DType.BF16: ir.DataType.BFLOAT16,
 }
 
+_ACCUMULATE: Final[Mapping[DType, DType]] = {
+    DType.F64: DType.F64,
+    DType.F32: DType.F32,
+    DType.F16: DType.F32,
+    DType.BF16: DType.F32,
+}
 DEFAULT_OPSET: Final = 20
 """What PyTorch's exporter declares unless told otherwise. From this one on GELU is one operator."""
 
@@ -62,11 +69,11 @@ class OnnxRuntimeImplementation:
             name="compacter-core ONNX graphs in ONNX Runtime",
             version=f"{own_version()}, ONNX Runtime {onnxruntime.__version__}",
             claims={
-                ConformanceClass.FORWARD: (DType.F32,),
-                ConformanceClass.PLACEMENT: (DType.F64, DType.F32),
+                ConformanceClass.FORWARD: (DType.F32, DType.F16),
+                ConformanceClass.PLACEMENT: (DType.F64, DType.F32, DType.F16),
                 ConformanceClass.ONNX: (),
             },
-            accumulate={DType.F64: DType.F64, DType.F32: DType.F32},
+            accumulate={dtype: sums for dtype, sums in _ACCUMULATE.items() if dtype is not DType.BF16},
         )
 
     def run(self, request: Request) -> Answer:
@@ -86,10 +93,10 @@ class OnnxReferenceImplementation:
             name="compacter-core ONNX graphs in onnx.reference",
             version=f"{own_version()}, ONNX {onnx.__version__}",
             claims={
-                ConformanceClass.FORWARD: (DType.F32,),
-                ConformanceClass.PLACEMENT: (DType.F64, DType.F32),
+                ConformanceClass.FORWARD: (DType.F32, DType.F16, DType.BF16),
+                ConformanceClass.PLACEMENT: tuple(_TYPES),
             },
-            accumulate={DType.F64: DType.F64, DType.F32: DType.F32},
+            accumulate=_ACCUMULATE,
         )
 
     def run(self, request: Request) -> Answer:

@@ -8,6 +8,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -34,7 +37,7 @@ from compacter_core.format.config_json import config_to_json
 from compacter_core.format.container import parse_header
 from compacter_core.format.reader import load_with_bytes
 from compacter_core.format.tensors import part_of
-from compacter_core.format.writer import adapter_bytes
+from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, adapter_bytes
 from compacter_core.layout import Part, Side, count_parameters, projection_names, scaling_name
 from compacter_core.reference.adapter import Gradients, delta, forward, vjp
 from compacter_core.reference.initialise import initialise
@@ -86,7 +89,7 @@ class ReferenceImplementation:
 
 
 def _read(request: Request) -> Answer:
-    adapter, data = load_with_bytes(request.files["adapter"])
+    adapter, data = _load(request.files["adapter"], request.files.get("profile"))
     header = parse_header(data)
     body = memoryview(data)[header.data_start :]
     return Done(
@@ -102,6 +105,17 @@ def _read(request: Request) -> Answer:
             },
         }
     )
+
+
+def _load(adapter: Path, profile: Path | None) -> tuple[Adapter, bytes]:
+    """A file alone, or with the copy of its configuration, as a directory of the hub profile."""
+    if profile is None:
+        return load_with_bytes(adapter)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        copyfile(adapter, folder / ADAPTER_FILE)
+        copyfile(profile, folder / CONFIG_FILE)
+        return load_with_bytes(folder)
 
 
 def _count(request: Request) -> Answer:
