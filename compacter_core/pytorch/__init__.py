@@ -1,7 +1,8 @@
 """The PyTorch back end: train adapters in transformers models."""
 
 from compacter_core.pytorch.attach import ATTRIBUTE, AttachedAdapter, attach, attach_adapter, detach, get_adapter
-from compacter_core.pytorch.bindings import describe_backbone, known_model_types
+from compacter_core.pytorch.binding_files import known_model_types, load_binding, read_binding
+from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.modules import AdapterModule, Projection, SiteAdapter
 from compacter_core.pytorch.pretrained import (
     ParameterCounts,
@@ -26,6 +27,8 @@ __all__ = [
     "from_pretrained",
     "get_adapter",
     "known_model_types",
+    "load_binding",
     "print_trainable_parameters",
+    "read_binding",
     "save_pretrained",
 ]

@@ -20,7 +20,8 @@ from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, 
 from compacter_core.layout import Part
 from compacter_core.pytorch import compatibility
 from compacter_core.pytorch.backbone_state import BackboneState, set_labels
-from compacter_core.pytorch.bindings import BoundBackbone, bind
+from compacter_core.pytorch.binding_files import Binding
+from compacter_core.pytorch.bindings import BoundBackbone, bind, weight_in_out
 from compacter_core.pytorch.checkpointing import GraphStart
 from compacter_core.pytorch.convert import copy_into, file_type, to_array, view_array
 from compacter_core.pytorch.modules import AdapterModule
@@ -53,7 +54,7 @@ class AttachedAdapter(AdapterModule):
             for site in config.sites
             for handle in Placement(self.at(site.id), config.attach_of(site)).register(bound.site(site.id))
         ]
-        self._hooks.append(GraphStart(bound.first_layer()).register(bound.before_layers()))
+        self._hooks += [GraphStart(layer).register(before) for before, layer in bound.layer_starts()]
         bound.model.add_module(ATTRIBUTE, self)
         self.train(bound.model.training)
 
@@ -129,7 +130,7 @@ class AttachedAdapter(AdapterModule):
     def _sketches(self) -> dict[str, np.ndarray]:
         sketches: dict[str, np.ndarray] = {}
         for name, linear in self.backbone.sketched_linears(self.config).items():
-            sketches[weight_name(name)] = sketch_weight(view_array(linear.get_parameter("weight")).T)
+            sketches[weight_name(name)] = sketch_weight(view_array(weight_in_out(linear)))
             if isinstance(linear.bias, nn.Parameter):
                 sketches[bias_name(name)] = sketch_bias(view_array(linear.bias))
         return sketches
@@ -143,6 +144,7 @@ def attach(
     train_norms: bool = True,
     train_head: bool = True,
     train_pooler: bool = False,
+    binding: Binding | None = None,
 ) -> AttachedAdapter:
     """Puts a freshly initialised adapter into a transformers model and freezes the backbone.
 
@@ -154,6 +156,7 @@ def attach(
         train_head: train the task head and save it with the adapter. A base model has none.
         train_pooler: train and save the pooler with the head too: for a checkpoint that has no pooler of its own, whose
             random one would be another at each load.
+        binding: of an architecture that has none here; the same for `describe_backbone`.
 
     Returns:
         The adapter, which is also `model.compacter`.
@@ -162,7 +165,7 @@ def attach(
         CompacterError: E804 if there is an adapter already, E803 for an unknown architecture or head, E401 and E402 if
             `config.backbone` describes another model, E211 for a site that the model lacks.
     """
-    bound = _bind_without_adapter(model)
+    bound = _bind_without_adapter(model, binding)
     check_structure(config.backbone, bound.description)
     overrides = bound.norm_parameters() if train_norms else {}
     config = replace(
@@ -179,7 +182,12 @@ def attach(
 
 
 def attach_adapter(
-    model: nn.Module, adapter: Adapter, *, trainable: bool = False, with_head: bool = True
+    model: nn.Module,
+    adapter: Adapter,
+    *,
+    trainable: bool = False,
+    with_head: bool = True,
+    binding: Binding | None = None,
 ) -> AttachedAdapter:
     """Puts a trained adapter with its norms and head into a model.
 
@@ -188,12 +196,13 @@ def attach_adapter(
         adapter: for example from `compacter_core.format.reader.load_adapter`.
         trainable: go on training; otherwise every parameter of the model is frozen.
         with_head: take over the adapter's head too. Without it, an adapter fits a base model or one for another task.
+        binding: as for `attach`.
 
     Raises:
         CompacterError: E804 if there is an adapter already, E401 to E405 if the adapter does not fit. The model is
             unchanged then.
     """
-    bound = _bind_without_adapter(model)
+    bound = _bind_without_adapter(model, binding)
     adapter = adapter if with_head else _without_head(adapter)
     check_fit(adapter, bound)
     config = replace(adapter.config, backbone=adapter.config.backbone or bound.description)
@@ -238,12 +247,12 @@ def detach(model: nn.Module) -> None:
     get_adapter(model).remove()
 
 
-def _bind_without_adapter(model: nn.Module) -> BoundBackbone:
+def _bind_without_adapter(model: nn.Module, binding: Binding | None) -> BoundBackbone:
     if hasattr(model, ATTRIBUTE):
         raise CompacterError(
             ErrorCode.E804, "the model already has an adapter", value=type(model).__name__, remedy="Call detach first."
         )
-    return bind(model)
+    return bind(model, binding)
 
 
 def _without_head(adapter: Adapter) -> Adapter:

@@ -1,80 +1,32 @@
-"""Where the sites of an architecture are: data in `compacter_core/bindings/<model_type>.json`, read and applied here.
+"""A model seen through the binding of its architecture: which of its modules carry r, h and the norms.
 
-A binding names, per sublayer and relative to its layer: the last linear; the module whose output is h (the dropout
-after it, or the linear itself); a module whose input is the residual r; the norm N, whose input is s = r + h. Names of
-a bound model are relative to its base model, so one adapter fits BertModel and BertForSequenceClassification alike.
+Names of a bound model are relative to its base model, so one adapter fits BertModel and BertForSequenceClassification
+alike.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from compacter_core.config import AdapterConfig, Backbone, Head, SiteModules
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import POOLER
+from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, load_binding
 from compacter_core.vocabulary import NormStyle, Stack, Sublayer
-
-_FOLDER: Final = files("compacter_core") / "bindings"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SublayerBinding:
-    """Module names of one sublayer, relative to its layer."""
-
-    linear: str
-    output: str
-    residual: str
-    norm: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadBinding:
-    """The head of one model class: its task, its linears first to last, and the linear of the backbone before them.
-
-    Names are relative to the model.
-    """
-
-    task: str
-    layers: tuple[str, ...]
-    pooler: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
-    """One architecture.
-
-    Args:
-        model_type: as in transformers' configurations.
-        norm_style: where the norms stand.
-        stack: the half of a transformer that the layers are in.
-        layer: path of a layer, with `{layer}` for its index.
-        sublayers: in execution order.
-        norms_before: norms executed before the first layer.
-        heads: by the model's class name.
-    """
-
-    model_type: str
-    norm_style: NormStyle
-    stack: Stack
-    layer: str
-    sublayers: Mapping[Sublayer, SublayerBinding]
-    norms_before: tuple[str, ...]
-    heads: Mapping[str, HeadBinding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundSite:
-    """The modules around one site."""
+    """The modules around one site; `norm` is N, and None on a pre-norm model, where N is the identity."""
 
     linear: nn.Module
     output: nn.Module
     residual: nn.Module
-    norm: nn.Module
+    norm: nn.Module | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,12 +37,16 @@ class BoundBackbone:
         model: the model, with its head if it has one.
         base: the base model inside it, or the model itself.
         binding: of its architecture.
+        stacks: the stacks that the base model has, and how they are bound.
+        layers: names of the layers of each stack, relative to the base model.
         description: of the base model.
     """
 
     model: nn.Module
     base: nn.Module
     binding: Binding
+    stacks: Mapping[Stack, StackBinding]
+    layers: Mapping[Stack, tuple[str, ...]]
     description: Backbone
 
     def site(self, site_id: str) -> BoundSite:
@@ -99,21 +55,22 @@ class BoundBackbone:
         Raises:
             CompacterError: E211 if the backbone has no such site, E803 if its modules are not where the binding says.
         """
-        stack, layer, sublayer = site_id.split(".")
-        names = self.binding.sublayers.get(Sublayer(sublayer))
-        if site_id not in self.description.modules or names is None or stack != self.binding.stack:
+        if site_id not in self.description.modules:
             raise CompacterError(
                 ErrorCode.E211,
-                f"a {self.binding.model_type} model has no such site",
+                f"the {self.binding.model_type} model has no such site",
                 value=site_id,
                 expected=", ".join(self.description.modules),
             )
-        prefix = self.binding.layer.format(layer=layer)
+        stack, layer, sublayer = site_id.split(".")
+        names = self.stacks[Stack(stack)].sublayers[Sublayer(sublayer)]
+        prefix = self.layers[Stack(stack)][int(layer)]
+        has_norm = self.binding.norm_style is NormStyle.POST
         return BoundSite(
             linear=self._module(f"{prefix}.{names.linear}"),
             output=self._module(f"{prefix}.{names.output}"),
             residual=self._module(f"{prefix}.{names.residual}"),
-            norm=self._module(f"{prefix}.{names.norm}"),
+            norm=self._module(f"{prefix}.{names.norm}") if has_norm else None,
         )
 
     def sketched_linears(self, config: AdapterConfig) -> dict[str, nn.Module]:
@@ -123,13 +80,12 @@ class BoundBackbone:
             linears[POOLER] = self.model.get_submodule(config.head.pooler)
         return linears
 
-    def before_layers(self) -> nn.Module:
-        """The last module before the first layer."""
-        return self._module(self.binding.norms_before[-1])
-
-    def first_layer(self) -> nn.Module:
-        """The first layer."""
-        return self._module(self.binding.layer.format(layer=0))
+    def layer_starts(self) -> list[tuple[nn.Module, nn.Module]]:
+        """For each stack the last module before its first layer, and that layer."""
+        return [
+            (self._module(binding.before), self._module(self.layers[stack][0]))
+            for stack, binding in self.stacks.items()
+        ]
 
     def norm_parameters(self) -> dict[str, nn.Parameter]:
         """Gains and biases of all norms by their name in the base model, in execution order."""
@@ -140,7 +96,7 @@ class BoundBackbone:
         }
 
     def head(self, *, with_pooler: bool = False) -> Head | None:
-        """The head that the model has now, or None for a base model.
+        """The head that the model has now; None for a base model, and for a language model's, which is the backbone's.
 
         Args:
             with_pooler: make the pooler, where there is one, the head's first layer.
@@ -150,15 +106,18 @@ class BoundBackbone:
         """
         if self.model is self.base:
             return None
-        known = self.binding.heads.get(type(self.model).__name__)
-        if known is None:
+        name = type(self.model).__name__
+        if name not in self.binding.heads:
             raise CompacterError(
                 ErrorCode.E803,
                 "the binding does not know the head of this model",
-                value=type(self.model).__name__,
+                value=name,
                 expected=", ".join(self.binding.heads),
                 remedy="Attach with train_head=False to train the adapter alone.",
             )
+        known = self.binding.heads[name]
+        if known is None:
+            return None
         takes_pooler = with_pooler and known.pooler is not None
         layers = (str(known.pooler), *known.layers) if takes_pooler else known.layers
         return Head(
@@ -192,87 +151,105 @@ class BoundBackbone:
             ) from None
 
 
-def known_model_types() -> tuple[str, ...]:
-    """The model types that have a binding."""
-    return tuple(
-        sorted(entry.name.removesuffix(".json") for entry in _FOLDER.iterdir() if entry.name.endswith(".json"))
-    )
+def weight_in_out(linear: nn.Module) -> Tensor:
+    """A linear's weight as [in, out], a view: nn.Linear stores [out, in], transformers' Conv1D (GPT-2) [in, out]."""
+    weight = linear.get_parameter("weight").detach()
+    return weight if isinstance(linear, Conv1D) else weight.T
 
 
-@lru_cache(maxsize=64)
-def load_binding(model_type: str) -> Binding:
-    """The binding of an architecture.
+def bind(model: nn.Module, binding: Binding | None = None) -> BoundBackbone:
+    """The model seen through a binding.
 
-    Raises:
-        CompacterError: E803 if there is none.
-    """
-    if model_type not in known_model_types():
-        raise CompacterError(
-            ErrorCode.E803, "no binding for this model type", value=model_type, expected=", ".join(known_model_types())
-        )
-    data: dict[str, Any] = json.loads((_FOLDER / f"{model_type}.json").read_text(encoding="utf-8"))
-    return Binding(
-        model_type=data["model_type"],
-        norm_style=NormStyle(data["norm_style"]),
-        stack=Stack(data["stack"]),
-        layer=data["layer"],
-        sublayers={Sublayer(name): SublayerBinding(**modules) for name, modules in data["sublayers"].items()},
-        norms_before=tuple(data["norms_before"]),
-        heads={
-            name: HeadBinding(task=head["task"], layers=tuple(head["layers"]), pooler=head.get("pooler"))
-            for name, head in data["heads"].items()
-        },
-    )
-
-
-def bind(model: nn.Module) -> BoundBackbone:
-    """The model seen through the binding of its `config.model_type`.
+    Args:
+        model: a base model, or one with a head.
+        binding: None for the one of its `config.model_type`.
 
     Raises:
-        CompacterError: E803 if there is no binding, or the model is a decoder.
+        CompacterError: E803 if there is no binding, the model's modules are not where it says, or it binds an encoder
+            and the model is set to be a decoder.
     """
     config: Any = getattr(model, "config", None)
-    binding = load_binding(str(getattr(config, "model_type", type(model).__name__)))
-    if getattr(config, "is_decoder", False):
+    if binding is None:
+        binding = load_binding(str(getattr(config, "model_type", type(model).__name__)))
+    base: Any = getattr(model, "base_model", model)
+    stacks, layers = _find_layout(base, binding)
+    if getattr(config, "is_decoder", False) and Stack.DECODER not in stacks:
         raise CompacterError(
             ErrorCode.E803,
             f"the {binding.model_type} binding covers encoders",
             value="config.is_decoder = True",
             remedy="Load the model with is_decoder=False.",
         )
-    base: Any = getattr(model, "base_model", model)
-    return BoundBackbone(model=model, base=base, binding=binding, description=_describe(config, binding))
+    description = _describe(base, config, binding, stacks, layers)
+    return BoundBackbone(model=model, base=base, binding=binding, stacks=stacks, layers=layers, description=description)
 
 
-def describe_backbone(model: nn.Module) -> Backbone:
+def describe_backbone(model: nn.Module, binding: Binding | None = None) -> Backbone:
     """What an adapter has to know of a transformers model: sizes, norm style, module names of sites and norms.
 
-    Raises:
-        CompacterError: E803 if there is no binding for the model.
+    Arguments and errors as of `bind`.
     """
-    return bind(model).description
+    return bind(model, binding).description
 
 
-def _describe(config: Any, binding: Binding) -> Backbone:
-    layers: int = config.num_hidden_layers
+def _find_layout(base: nn.Module, binding: Binding) -> tuple[dict[Stack, StackBinding], dict[Stack, tuple[str, ...]]]:
+    """The stacks of the first layout that the model has any layers of, and the names of those layers."""
+    names = [name for name, _ in base.named_modules()]
+    for layout in binding.layouts:
+        layers = {stack: _matches(bound.layers, names) for stack, bound in layout.items()}
+        present = {stack: bound for stack, bound in layout.items() if layers[stack]}
+        if present:
+            return present, {stack: layers[stack] for stack in present}
+    raise CompacterError(
+        ErrorCode.E803,
+        f"the {binding.model_type} binding finds no layers in this model",
+        value=type(base).__name__,
+        expected=" or ".join(stack.layers for layout in binding.layouts for stack in layout.values()),
+    )
+
+
+def _matches(pattern: str, names: list[str]) -> tuple[str, ...]:
+    """The names that a pattern matches, by the numbers that its stars stand for."""
+    expression = re.compile(re.escape(pattern).replace(r"\*", "([0-9]+)"))
+    found = [(match.groups(), name) for name in names if (match := expression.fullmatch(name))]
+    return tuple(name for _, name in sorted(found, key=lambda pair: [int(number) for number in pair[0]]))
+
+
+def _describe(
+    base: nn.Module,
+    config: Any,
+    binding: Binding,
+    stacks: Mapping[Stack, StackBinding],
+    layers: Mapping[Stack, tuple[str, ...]],
+) -> Backbone:
     modules: dict[str, SiteModules] = {}
-    norms = list(binding.norms_before)
-    for layer in range(layers):
-        prefix = binding.layer.format(layer=layer)
-        for sublayer, names in binding.sublayers.items():
-            site = SiteModules(linear=f"{prefix}.{names.linear}", norm=f"{prefix}.{names.norm}")
-            modules[f"{binding.stack}.{layer}.{sublayer}"] = site
-            norms.append(f"{prefix}.{names.norm}")
+    norms: list[str] = []
+    for stack, bound in stacks.items():
+        norms += _present(base, bound.norms_before)
+        for layer, prefix in enumerate(layers[stack]):
+            for sublayer, names in bound.sublayers.items():
+                norm = f"{prefix}.{names.norm}"
+                norms.append(norm)
+                modules[f"{stack}.{layer}.{sublayer}"] = SiteModules(
+                    linear=f"{prefix}.{names.linear}", norm=norm if binding.norm_style is NormStyle.POST else None
+                )
+        norms += _present(base, bound.norms_after)
     return Backbone(
         model_type=binding.model_type,
         hidden_size=config.hidden_size,
-        num_layers={binding.stack: layers},
+        num_layers={stack: len(found) for stack, found in layers.items()},
         norm_style=binding.norm_style,
         id=_public_id(getattr(config, "_name_or_path", None)),
         revision=getattr(config, "_commit_hash", None),
         modules=modules,
         norms=tuple(norms),
     )
+
+
+def _present(base: nn.Module, names: tuple[str, ...]) -> list[str]:
+    """The names without their mark, optional ones only where the model has the module."""
+    modules = dict(base.named_modules())
+    return [name.removesuffix(OPTIONAL) for name in names if not name.endswith(OPTIONAL) or name[:-1] in modules]
 
 
 def _public_id(name_or_path: str | None) -> str | None:

@@ -9,7 +9,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Head
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import bias_name, weight_name
-from compacter_core.pytorch.bindings import BoundBackbone
+from compacter_core.pytorch.bindings import BoundBackbone, weight_in_out
 from compacter_core.pytorch.convert import view_array
 
 
@@ -74,6 +74,6 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
 def _sketched_arrays(adapter: Adapter, bound: BoundBackbone) -> Iterator[tuple[str, Array]]:
     """The weights [in, out] and biases that sketches are of, by the sketch's name, made one at a time."""
     for name, linear in bound.sketched_linears(adapter.config).items():
-        yield weight_name(name), view_array(linear.get_parameter("weight")).T
+        yield weight_name(name), view_array(weight_in_out(linear))
         if isinstance(linear.bias, nn.Parameter):
             yield bias_name(name), view_array(linear.bias)

@@ -6,9 +6,10 @@ With h the sublayer's output, s = r + h the input of the norm N and u = N(s) its
     skip r + h:        s + D(x)            in place of u
     skip N(r + h):     u + D(x)            in place of u
 
-with x = h, u or r as `Attach.input` says (specs, section 2). So one hook on the module whose output is h, or on N, does
-the work. Where x is seen earlier than the sum it goes into, it is kept between two hooks of one sublayer and dropped at
-once; recomputation under gradient checkpointing runs both hooks again.
+with x = h, u or r as `Attach.input` says (specs/placement.md). On a pre-norm model N is the identity, so that u = s and
+all three are r + (h + D(x)): D(x) is added to h. So one hook on the module whose output is h, or on N, does the work.
+Where x is seen earlier than the sum it goes into, it is kept between two hooks of one sublayer and dropped at once;
+recomputation under gradient checkpointing runs both hooks again.
 
 Hooks are bound methods, so that copies of a model (copy.deepcopy, pickle) have hooks on the copied adapter.
 """
@@ -34,6 +35,8 @@ class Placement:
 
     def register(self, site: BoundSite) -> list[RemovableHandle]:
         """Places D in the sublayer with these modules."""
+        if site.norm is None:
+            return self._register_pre_norm(site)
         adds_to_output = self._attach.skip is Skip.SUBLAYER_OUTPUT and self._attach.input is not Input.NORMED_SUM
         handles: list[RemovableHandle] = []
         if self._attach.input is Input.RESIDUAL:
@@ -48,6 +51,15 @@ class Placement:
             handles.append(site.norm.register_forward_hook(self.replace_norm_output))
         return handles
 
+    def _register_pre_norm(self, site: BoundSite) -> list[RemovableHandle]:
+        if self._attach.input is Input.SUBLAYER_OUTPUT:
+            return [site.output.register_forward_hook(self.add_to_output)]
+        add = self.add_to_output if self._attach.input is Input.RESIDUAL else self.add_of_sum
+        return [
+            site.residual.register_forward_pre_hook(self.keep_residual),
+            site.output.register_forward_hook(add),
+        ]
+
     def keep_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Sees r, the input of the module."""
         self._kept = args[0]
@@ -60,6 +72,10 @@ class Placement:
         """H + D(x), in place of h."""
         x = self._take() if self._attach.input is Input.RESIDUAL else output
         return self._add(output, x)
+
+    def add_of_sum(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """H + D(r + h), in place of h."""
+        return self._add(output, self._take() + output)
 
     def normalise_again(self, norm: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """N(s + D(N(s))), in place of N(s)."""

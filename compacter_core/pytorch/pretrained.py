@@ -8,6 +8,7 @@ from torch import nn
 from compacter_core.format.reader import load_adapter
 from compacter_core.format.writer import save_profile
 from compacter_core.pytorch.attach import AttachedAdapter, attach_adapter, get_adapter
+from compacter_core.pytorch.binding_files import Binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,12 @@ def save_pretrained(model: nn.Module, directory: Path | str) -> None:
 
 
 def from_pretrained(
-    model: nn.Module, path: Path | str, *, trainable: bool = False, with_head: bool = True
+    model: nn.Module,
+    path: Path | str,
+    *,
+    trainable: bool = False,
+    with_head: bool = True,
+    binding: Binding | None = None,
 ) -> AttachedAdapter:
     """Reads an adapter, a file or a hub profile, and attaches it.
 
@@ -90,8 +96,9 @@ def from_pretrained(
         path: of the file or the directory.
         trainable: go on training; otherwise every parameter of the model is frozen.
         with_head: take over the adapter's head too.
+        binding: of an architecture that has none here.
 
     Raises:
         CompacterError: E1xx to E3xx for a bad file, E401 to E405 if it does not fit, E804 if there is an adapter.
     """
-    return attach_adapter(model, load_adapter(path), trainable=trainable, with_head=with_head)
+    return attach_adapter(model, load_adapter(path), trainable=trainable, with_head=with_head, binding=binding)

@@ -7,11 +7,14 @@ import torch
 from compacter_core.config import AdapterConfig
 from compacter_core.methods import Method, create_config
 from compacter_core.pytorch import AttachedAdapter, attach, describe_backbone
+from compacter_core.pytorch.binding_files import Binding
 
 
-def tiny_adapter_config(model: Any, method: Method = Method.COMPACTER, **changes: Any) -> AdapterConfig:
+def tiny_adapter_config(
+    model: Any, method: Method = Method.COMPACTER, *, binding: Binding | None = None, **changes: Any
+) -> AdapterConfig:
     """A configuration with bottlenecks that suit d = 16."""
-    return create_config(describe_backbone(model), method=method, reduction_factor=4, phm_dim=2, **changes)
+    return create_config(describe_backbone(model, binding), method=method, reduction_factor=4, phm_dim=2, **changes)
 
 
 def attach_trained(

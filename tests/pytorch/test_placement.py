@@ -2,23 +2,18 @@
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from compacter_core.adapter import Array, DType, SiteParameters
+from compacter_core.adapter import DType
 from compacter_core.config import ATTACH_PRESETS, Attach
-from compacter_core.pytorch import AttachedAdapter
 from compacter_core.pytorch.bindings import bind
-from compacter_core.reference.adapter import delta
-from compacter_core.reference.bounds import forward_bound, layer_norm_bound, worst_ratio
-from compacter_core.reference.placement import layer_norm, sublayer
 from compacter_core.vocabulary import Input, ScalingKind, Skip, Sublayer
 from tests.pytorch.helpers import attach_trained, logits, tiny_adapter_config
-from tests.support.models import LAYERS, MODEL_TYPES, tiny_inputs, tiny_model
+from tests.support.models import MODEL_TYPES, tiny_inputs, tiny_model
+from tests.support.sublayers import Watch, check_sublayer
 
 PLACEMENTS = [
     Attach(input=source, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT)
@@ -28,35 +23,6 @@ PLACEMENTS = [
 
 def name_of(attach: Attach) -> str:
     return f"{attach.input}-{attach.skip}"
-
-
-class Watch:
-    """Sees r, h and the result of every sublayer, through hooks set before the adapter's own."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.bound = bind(model)
-        self.seen: dict[tuple[str, str], Array] = {}
-        for layer in range(LAYERS):
-            attention, ffn = (f"encoder.{layer}.{kind}" for kind in (Sublayer.SELF_ATTN, Sublayer.FFN))
-            for site in (attention, ffn):
-                self._see_input(self.bound.site(site).residual, (site, "r"))
-                self._see_output(self.bound.site(site).linear, (site, "h"))
-            # The result of the attention is the residual of the feed-forward part; that of the latter leaves the layer.
-            self._see_input(self.bound.site(ffn).residual, (attention, "result"))
-            layer_module = self.bound.base.get_submodule(self.bound.binding.layer.format(layer=layer))
-            self._see_output(layer_module, (ffn, "result"))
-
-    def _see_input(self, module: nn.Module, key: tuple[str, str]) -> None:
-        module.register_forward_pre_hook(lambda _, args: self._keep(key, args[0]))
-
-    def _see_output(self, module: nn.Module, key: tuple[str, str]) -> None:
-        module.register_forward_hook(lambda _, args, output: self._keep(key, output))
-
-    def _keep(self, key: tuple[str, str], value: Any) -> None:
-        value = value[0] if isinstance(value, tuple) else value
-        array = value.detach().numpy().copy()
-        # A chunked feed-forward layer calls its modules once for each piece of the sequence.
-        self.seen[key] = np.concatenate([self.seen[key], array], axis=1) if key in self.seen else array
 
 
 @pytest.mark.spec("PLC-2", "PLC-3", "PLC-8")
@@ -70,54 +36,7 @@ def test_sublayer(model_type: str, attach: Attach) -> None:
         logits(model, tiny_inputs())
     assert attached.to_adapter().dtype is DType.F64
     for site in attached.config.sites:
-        _check_sublayer(attached, watch, site.id)
-
-
-class Norm:
-    """N of one sublayer with its error bound, from the module's values."""
-
-    def __init__(self, module: Any) -> None:
-        self.gain, self.bias = (module.get_parameter(name).detach().numpy() for name in ("weight", "bias"))
-        self.eps = module.eps
-
-    def __call__(self, x: Array) -> Array:
-        return layer_norm(x, self.gain, self.bias, self.eps)
-
-    def error(self, x: Array, input_error: Array) -> Array:
-        return layer_norm_bound(
-            x, self.gain, self.bias, self.eps, storage=DType.F64, accumulate=DType.F64, input_error=input_error
-        )
-
-
-def _check_sublayer(attached: AttachedAdapter, watch: Watch, site_id: str) -> None:
-    r, h, result = (watch.seen[site_id, what] for what in ("r", "h", "result"))
-    attach, parameters = attached.config.attach, attached.to_adapter().site(site_id)
-    norm = Norm(watch.bound.site(site_id).norm)
-    expected = sublayer(attach, parameters, r, h, norm)
-    assert worst_ratio(result, expected, _bound(attach, parameters, r, h, norm=norm)) <= 1
-    assert np.abs(result - norm(r + h)).max() > 1e-3, "the adapter does something"
-
-
-def _bound(attach: Attach, parameters: SiteParameters, r: Array, h: Array, *, norm: Norm) -> Array:
-    """Errors of both sides: three terms are summed in either order, which rounds at most twice a sum of |terms|."""
-    u = DType.F64.roundoff
-    s = r + h
-    E_s = 2 * u * (np.abs(r) + np.abs(h))
-    exact = np.zeros_like(s)
-    normed = (norm(s), norm.error(s, E_s))
-    x, E_x = {Input.SUBLAYER_OUTPUT: (h, exact), Input.RESIDUAL: (r, exact), Input.NORMED_SUM: normed}[attach.input]
-    skip, E_skip = {
-        Skip.SUBLAYER_OUTPUT: (h, exact),
-        Skip.RESIDUAL_SUM: (s, E_s),
-        Skip.NORMED_SUM: normed,
-    }[attach.skip]
-    E_o = forward_bound(
-        parameters, x, skip, storage=DType.F64, accumulate=DType.F64, input_error=E_x, skip_error=E_skip
-    )
-    if not attach.post:
-        return E_o
-    change = delta(parameters, x)
-    return norm.error(r + h + change, E_o + 4 * u * (np.abs(r) + np.abs(h) + np.abs(change) + E_o))
+        check_sublayer(attached, watch, site.id)
 
 
 @pytest.mark.parametrize("preset", ATTACH_PRESETS)
@@ -137,7 +56,7 @@ def test_chunked_feed_forward(model_type: str, preset: str) -> None:
     if ATTACH_PRESETS[preset] in (ATTACH_PRESETS["houlsby"], ATTACH_PRESETS["parallel"]) or model_type != "distilbert":
         assert calls == [2, 2, 2]
     for site in attached.config.sites:
-        _check_sublayer(attached, watch, site.id)
+        check_sublayer(attached, watch, site.id)
 
 
 @pytest.mark.spec("PLC-9")
