@@ -46,6 +46,7 @@ def test_site_modules_carry_r_h_and_their_sum(model_type: str) -> None:
             assert torch.equal(seen["h"], seen["f"]), "no dropout in evaluation mode"
             seen.clear()
 
+        assert site.norm is not None, "these are post-norm models"
         site.norm.register_forward_hook(check)
     with torch.no_grad():
         model(**tiny_inputs())

@@ -93,8 +93,8 @@ def backbone_inputs(model: Any, *, batch: int = 2, seed: int = 0) -> dict[str, t
             shape = (batch, config.num_channels, config.image_size, config.image_size)
             return {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.float64)}
         case "input_features":
-            shape = (batch, config.num_mel_bins, 2 * config.max_source_positions)
-            features = torch.randn(shape, generator=generator, dtype=torch.float64)
+            length = 2 * config.max_source_positions
+            features = torch.randn((batch, config.num_mel_bins, length), generator=generator, dtype=torch.float64)
             return {"input_features": features, "decoder_input_ids": tokens}
     decoder = {"decoder_input_ids": tokens.flip(-1)} if config.is_encoder_decoder else {}
     return {"input_ids": tokens, **decoder}
