@@ -138,7 +138,8 @@ def after_down(site: SiteParameters, z: Array, E_z: Array, u: Precision) -> Arra
     E_a = activation(site.non_linearity, z, E_z, u)
     E_o = affine(site.up, a, E_a, u)
     folding = u.eta_s * (np.abs(a) + E_a).sum(axis=-1, keepdims=True)
-    return scaled(site.scaling, project(site.up, a), E_o, u) + folding
+    result: Array = scaled(site.scaling, project(site.up, a), E_o, u) + folding
+    return result
 
 
 def delta(site: SiteParameters, x: Array, E_in: Array, u: Precision) -> Array:

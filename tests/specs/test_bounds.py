@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from compacter_core.adapter import Array, DType
 from compacter_core.reference import bounds as reference
+from compacter_core.reference.adapter import forward
 from compacter_core.reference.rounding import Precision as ReferencePrecision
 from compacter_core.vocabulary import Activation, ProjectionKind
 from tests.specs import bounds as text
@@ -61,7 +62,7 @@ def test_values(kind: ProjectionKind, data: st.DataObject, precision: tuple[DTyp
     got = reference.forward_bound(
         site, x, skip, storage=storage, accumulate=accumulate, input_error=E, skip_error=E_skip
     )
-    y = skip + reference.forward(site, x, nothing)
+    y = skip + forward(site, x, nothing)
     assert_same(
         got,
         text.total(y, text.delta(site, x, E, u) + E_skip, u)
@@ -98,7 +99,7 @@ def test_folded_form(data: st.DataObject, precision: tuple[DType, DType]) -> Non
     storage, accumulate = precision
     got = reference.fold_bound(site, m, b, storage=storage, accumulate=accumulate, input_error=E)
     own = 2.0**-53 * np.abs(m + b)
-    y = reference.forward(site, m + b, m + b)
+    y = forward(site, m + b, m + b)
     exact = text.total(y, text.delta(site, m + b, own, EXACT) + own, EXACT)
     assert_same(got, text.folded(site, m, b, E, text.Precision.of(*precision)) + exact)
 

@@ -58,7 +58,7 @@ def test_ids_are_unique_and_without_gaps() -> None:
 
 
 def test_each_prefix_has_one_document_and_the_index_lists_it() -> None:
-    index = {}
+    index: dict[str, str] = {}
     for row in next(tables(TEXTS["README.md"]))[1:]:
         (target,) = links(row[0])
         index |= dict.fromkeys(row[1].split(", "), target)
