@@ -1,77 +1,37 @@
 """Our implementations answer hand-made requests within the derived bounds."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compacter_core.adapter import Adapter, Array, DType, SiteParameters
-from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Backbone, Override, Projection, Site
-from compacter_core.conformance.implementation import Answer, Done, Implementation, Rejected, Request, Skipped
+from compacter_core.adapter import Adapter, Array, DType
+from compacter_core.config import AdapterConfig, Attach, Projection, Site
+from compacter_core.conformance.implementation import Implementation
 from compacter_core.conformance.implementations import NAMES, create
 from compacter_core.conformance.implementations.onnx_graph import (
     OnnxReferenceImplementation,
     OnnxRuntimeImplementation,
 )
-from compacter_core.conformance.tensor_files import read_tensors, write_tensors
+from compacter_core.conformance.implementations.site_graph import sublayer_graph
 from compacter_core.conformance.words import ConformanceClass, Op
-from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.config_json import config_to_json
-from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, weight_name
-from compacter_core.format.writer import adapter_bytes
-from compacter_core.layout import Part, Side, adapter_layout, projection_names, scaling_name
+from compacter_core.layout import Side, adapter_layout, projection_names, scaling_name
 from compacter_core.reference.adapter import delta, forward, vjp
 from compacter_core.reference.bounds import delta_bound, forward_bound, vjp_bound, worst_ratio
 from compacter_core.reference.placement import sublayer
 from compacter_core.reference.rounding import float64_site
-from compacter_core.vocabulary import Activation, Input, NormStyle, OverrideKind, ProjectionKind, Skip, Stack
+from compacter_core.vocabulary import Activation, Input, ProjectionKind, Skip
+from tests.conformance.asking import answered
 from tests.support.strategies import adapter_configs, adapters, arrays, site_inputs
 
 ATTACHES = [Attach(input=given, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT) for given in Input for skip in Skip]
-
-
-def ask(
-    implementation: Implementation,
-    op: Op,
-    folder: Path,
-    *,
-    dtype: DType | None = None,
-    files: Mapping[str, bytes] | None = None,
-    args: Mapping[str, object] | None = None,
-) -> tuple[Answer, Path]:
-    """The answer to a request with these files, and where its output is."""
-    paths = {}
-    for name, data in (files or {}).items():
-        paths[name] = folder / name
-        paths[name].write_bytes(data)
-    request = Request(
-        case="by-hand", op=op, dtype=dtype, files=paths, args=dict(args or {}), out=folder / f"{op.value}.out"
-    )
-    return implementation.run(request), request.out
-
-
-def answered(
-    implementation: Implementation,
-    op: Op,
-    adapter: Adapter,
-    inputs: Mapping[str, Array],
-    args: Mapping[str, object],
-) -> dict[str, Array]:
-    """The tensors that come back, which have to be of the adapter's type."""
-    with TemporaryDirectory() as folder:
-        files = {"adapter": adapter_bytes(adapter), "inputs": write_tensors(inputs, adapter.dtype)}
-        answer, out = ask(implementation, op, Path(folder), dtype=adapter.dtype, files=files, args=args)
-        assert answer == Done()
-        tensors = read_tensors(out.read_bytes(), "the answer")
-    assert {tensor.dtype for tensor in tensors.values()} == {adapter.dtype}
-    return {name: tensor.array for name, tensor in tensors.items()}
 
 
 def claims(cls: ConformanceClass) -> list[tuple[str, DType]]:
@@ -137,11 +97,12 @@ def check_forward(implementation: Implementation, dtype: DType, non_linearity: A
     got = answered(
         implementation, Op.FORWARD, adapter, {"x": x, "skip": skip}, {"site": site_id, "outputs": ["delta", "y"]}
     )
-    types = {"storage": dtype, "accumulate": implementation.describe().accumulate[dtype]}
+    sums = implementation.describe().accumulate[dtype]
     x, skip = x.astype(np.float64), skip.astype(np.float64)
     assert set(got) == {"delta", "y"}
-    assert worst_ratio(got["delta"], delta(site, x), delta_bound(site, x, **types)) <= 1
-    assert worst_ratio(got["y"], forward(site, x, skip), forward_bound(site, x, skip, **types)) <= 1
+    assert worst_ratio(got["delta"], delta(site, x), delta_bound(site, x, storage=dtype, accumulate=sums)) <= 1
+    bound = forward_bound(site, x, skip, storage=dtype, accumulate=sums)
+    assert worst_ratio(got["y"], forward(site, x, skip), bound) <= 1
 
 
 @pytest.mark.parametrize(("name", "dtype"), claims(ConformanceClass.GRADIENT))
@@ -212,3 +173,22 @@ def test_sublayer(name: str, dtype: DType, attach: Attach, data: st.DataObject) 
     expected = sublayer(attach, adapter.site(site_id), r, h, lambda v: gain * v + offset)
     got = answered(create(name), Op.SUBLAYER, adapter, inputs, {"site": site_id})
     np.testing.assert_array_equal(got["result"], expected)
+
+
+@pytest.mark.parametrize("attach", ATTACHES, ids=lambda attach: f"{attach.input}-{attach.skip}")
+def test_sublayers_are_folded_where_that_is_possible(attach: Attach) -> None:
+    """A folded site has no bias of its linear left."""
+    config = AdapterConfig(
+        method="test",
+        name="a",
+        hidden_size=2,
+        projection=Projection(kind=ProjectionKind.DENSE),
+        sites=(Site(id="encoder.0.ffn", bottleneck_size=1),),
+        attach=attach,
+    )
+    tensors = {name: np.ones(shape) for name, shape in adapter_layout(config).items()}
+    adapter = Adapter(config=config, tensors=tensors, dtype=DType.F64)
+    graph = sublayer_graph(
+        adapter, "encoder.0.ffn", np.ones(2), shape=(1, 2), dtype=ir.DataType.DOUBLE, opset=20
+    ).model.graph
+    assert ("bias" in graph.initializers) is (attach != Attach())
