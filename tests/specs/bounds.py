@@ -6,6 +6,7 @@
 # ruff: noqa: N802, N803, N806
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.config import Attach
 from compacter_core.reference.activations import activate, derivative
 from compacter_core.reference.projection import fast_weight, project, project_vjp, rule, weight
 from compacter_core.vocabulary import Activation
@@ -258,3 +260,34 @@ def margin() -> float:
     if match is None:
         raise ValueError("NUM-3 has changed")
     return 2.0 ** -int(match.group(1))
+
+
+def summed(terms: Sequence[tuple[Array, Array]], u: Precision) -> Array:
+    """NUM-13, of gradients with their bounds."""
+    if len(terms) == 1:
+        return terms[0][1]
+    growth = u.G(len(terms) - 1)
+    total_bound = sum(B + growth * (np.abs(v) + B) for v, B in terms) + len(terms) * u.eta_s
+    return np.asarray((1 + margin()) * total_bound)
+
+
+def sublayer(
+    attach: Attach, site: SiteParameters, r: Array, h: Array, u: Precision, *, gain: Array, offset: Array
+) -> Array:
+    """NUM-16, one part of NUM-3."""
+
+    def E_N(v: Array, E: Array) -> Array:
+        result: Array = np.abs(gain) * E + u.G(2) * (np.abs(gain) * (np.abs(v) + E) + np.abs(offset)) + 3 * u.eta_s
+        return result
+
+    s, nothing = r + h, np.zeros_like(r)
+    E_s = u.u_s * np.abs(s) + u.eta_s
+    known = {"sublayer_output": (h, nothing), "residual": (r, nothing), "residual_sum": (s, E_s)}
+    known["normed_sum"] = (gain * s + offset, E_N(s, E_s))
+    x, E_x = known[attach.input.value]
+    exact = Precision.of(DType.F64, DType.F64)
+    E_delta = (1 + margin()) * (delta(site, x, E_x, u) + delta(site, x, nothing, exact))
+    value = site.scaling * project(site.up, activate(site.non_linearity, project(site.down, x)))
+    terms = [known[attach.skip.value], (value, E_delta), *([(r, nothing)] if attach.post else [])]
+    E_w = np.asarray(sum(E + u.G(2) * (np.abs(v) + E) for v, E in terms) + 3 * u.eta_s)
+    return E_N(np.asarray(sum(v for v, _ in terms)), E_w) if attach.post else E_w

@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compacter_core.adapter import Array, DType
+from compacter_core.config import Attach
+from compacter_core.conformance.generate.bounds import gradient_bounds, sublayer_bound
+from compacter_core.layout import Side, projection_names
 from compacter_core.reference import bounds as reference
-from compacter_core.reference.adapter import forward
+from compacter_core.reference.adapter import forward, vjp
 from compacter_core.reference.rounding import Precision as ReferencePrecision
-from compacter_core.vocabulary import Activation, ProjectionKind
+from compacter_core.vocabulary import Activation, Input, ProjectionKind, Skip
 from tests.specs import bounds as text
 from tests.support.site_tools import named
-from tests.support.strategies import arrays, hidden_size, site_parameters
+from tests.support.strategies import adapter_configs, adapters, arrays, hidden_size, site_parameters
 
 PRECISIONS = st.sampled_from(
     [
@@ -87,6 +90,54 @@ def test_gradients(
     assert got.keys() == written.keys()
     for name, bound in got.items():
         assert_same(bound, written[name] + own[name])
+
+
+@pytest.mark.spec("NUM-13")
+@KINDS
+@settings(max_examples=15)
+@given(data=st.data(), precision=PRECISIONS)
+def test_gradients_of_shared_tensors(kind: ProjectionKind, data: st.DataObject, precision: tuple[DType, DType]) -> None:
+    config = data.draw(adapter_configs(kind=kind, max_sites=3, max_blocks=3, with_backbone=False))
+    adapter = data.draw(adapters(config, dtype=DType.F64))
+    sites = [site.id for site in config.sites]
+    x, g = ({site: data.draw(arrays((2, config.hidden_size))) for site in sites} for _ in range(2))
+    users: dict[str, list[tuple[Array, Array]]] = {}
+    for site_id in sites:
+        site = adapter.site(site_id)
+        u = text.Precision.of(*precision)
+        written, own = (text.gradients(site, x[site_id], g[site_id], each) for each in (u, EXACT))
+        names = {
+            f"{side}.{short}": full
+            for side in Side
+            for short, full in projection_names(config, config.site(site_id), side).tensors.items()
+        }
+        names |= {"x": f"x.{site_id}", "scaling": f"site.{site_id}.scaling"}
+        for name, value in named(vjp(site, x[site_id], g[site_id])).items():
+            bound = (1 + MARGIN) * (written[name] + own[name])
+            users.setdefault(names[name], []).append((value, bound))
+    got = gradient_bounds(adapter, sites, x, g, precision)
+    assert got.keys() == users.keys()
+    for name, bound in got.items():
+        expected = text.summed(users[name], text.Precision.of(*precision))
+        assert (np.abs(bound - expected) <= MARGIN * expected).all(), name
+
+
+@pytest.mark.spec("NUM-16")
+@pytest.mark.parametrize("input_", Input)
+@pytest.mark.parametrize("skip", Skip)
+@settings(max_examples=15)
+@given(data=st.data(), precision=PRECISIONS)
+def test_sublayer(input_: Input, skip: Skip, data: st.DataObject, precision: tuple[DType, DType]) -> None:
+    attach = Attach(input=input_, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT)
+    site = data.draw(site_parameters(max_blocks=3))
+    d = hidden_size(site)
+    r, h = (data.draw(arrays((2, d))) for _ in range(2))
+    gain, offset = (data.draw(arrays((d,))) for _ in range(2))
+    got = sublayer_bound(attach, site, r, h, gain=gain, offset=offset, pair=precision)
+    one, own = (
+        text.sublayer(attach, site, r, h, u, gain=gain, offset=offset) for u in (text.Precision.of(*precision), EXACT)
+    )
+    assert_same(got, one + own)
 
 
 @pytest.mark.spec("NUM-14")
