@@ -51,6 +51,7 @@ def test_initialise(name: str, tmp_path: Path) -> None:
             assert not np.array_equal(array[0], array[1])
 
 
+@pytest.mark.spec("CNF-5", "CNF-7")
 def test_read_and_write_are_inverse(tmp_path: Path) -> None:
     adapter = adapter_of((NORM,))
     data = adapter_bytes(adapter)
@@ -107,6 +108,7 @@ BACKBONE = {"model_type": "bert", "hidden_size": 8, "num_layers": {"encoder": 3}
 NORM = Override(name="layer.0.norm.weight", kind=OverrideKind.NORM)
 
 
+@pytest.mark.spec("CNF-6")
 @pytest.mark.parametrize(
     ("change", "tensor", "code"),
     [
@@ -127,6 +129,7 @@ def test_match(change: dict[str, object], tensor: str | None, code: str | None, 
     assert matched(tmp_path, adapter_of((NORM,), norms=("layer.0.norm",)), weights, change) == expected(code)
 
 
+@pytest.mark.spec("CNF-6")
 @pytest.mark.parametrize(
     ("name", "kind", "norms", "code"),
     [
@@ -147,6 +150,7 @@ def test_match_of_overrides(
     assert matched(tmp_path, adapter, weights) == expected(code)
 
 
+@pytest.mark.spec("CNF-6", "SKT-12")
 def test_match_without_a_described_backbone(tmp_path: Path) -> None:
     """What the file does not say is not compared, but its sites have to be there and its vectors have to fit."""
     adapter = replace(adapter_of(), config=two_sites())
