@@ -141,6 +141,18 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert load_with_bytes(file)[1] == file.read_bytes()
 
 
+@pytest.mark.spec("SEC-13")
+def test_e113_another_digest_than_the_expected_one(tmp_path: Path) -> None:
+    adapter = make_adapter()
+    data = adapter_bytes(adapter)
+    save_profile(adapter, tmp_path)
+    for path in (tmp_path, tmp_path / "adapter_model.safetensors"):
+        assert load_adapter(path, expected_sha256=digest(data)).config == adapter.config
+        assert load_adapter(path, expected_sha256=digest(data).upper()).config == adapter.config
+        with rejected(ErrorCode.E113):
+            load_adapter(path, expected_sha256=digest(data + b" "))
+
+
 @pytest.mark.spec("FMT-35", "FMT-36")
 def test_hub_profile(tmp_path: Path) -> None:
     adapter = make_adapter()
