@@ -155,7 +155,7 @@ export class Scanner {
   /** Skips one or more digits. */
   digits() {
     const start = this.position;
-    while (this.text.charCodeAt(this.position) - 0x30 >>> 0 < 10) this.position += 1;
+    while (this.text[this.position] >= '0' && this.text[this.position] <= '9') this.position += 1;
     if (this.position === start) throw this.error('syntax', 'a value expected');
   }
 }
