@@ -17,6 +17,7 @@ from compacter_core.reference.adapter import forward, vjp
 from compacter_core.reference.rounding import Precision as ReferencePrecision
 from compacter_core.vocabulary import Activation, Input, ProjectionKind, Skip
 from tests.specs import bounds as text
+from tests.specs import gradient_bounds as gradient_text
 from tests.support.site_tools import named
 from tests.support.strategies import adapter_configs, adapters, arrays, hidden_size, site_parameters
 
@@ -85,8 +86,8 @@ def test_gradients(
     x, g = (data.draw(arrays((3, hidden_size(site)))) for _ in range(2))
     storage, accumulate = precision
     got = named(reference.vjp_bound(site, x, g, storage=storage, accumulate=accumulate))
-    written = text.gradients(site, x, g, text.Precision.of(*precision))
-    own = text.gradients(site, x, g, EXACT)
+    written = gradient_text.gradients(site, x, g, text.Precision.of(*precision))
+    own = gradient_text.gradients(site, x, g, EXACT)
     assert got.keys() == written.keys()
     for name, bound in got.items():
         assert_same(bound, written[name] + own[name])
@@ -105,7 +106,7 @@ def test_gradients_of_shared_tensors(kind: ProjectionKind, data: st.DataObject, 
     for site_id in sites:
         site = adapter.site(site_id)
         u = text.Precision.of(*precision)
-        written, own = (text.gradients(site, x[site_id], g[site_id], each) for each in (u, EXACT))
+        written, own = (gradient_text.gradients(site, x[site_id], g[site_id], each) for each in (u, EXACT))
         names = {
             f"{side}.{short}": full
             for side in Side
@@ -118,7 +119,7 @@ def test_gradients_of_shared_tensors(kind: ProjectionKind, data: st.DataObject, 
     got = gradient_bounds(adapter, sites, x, g, precision)
     assert got.keys() == users.keys()
     for name, bound in got.items():
-        expected = text.summed(users[name], text.Precision.of(*precision))
+        expected = gradient_text.summed(users[name], text.Precision.of(*precision))
         assert (np.abs(bound - expected) <= MARGIN * expected).all(), name
 
 
