@@ -7,7 +7,7 @@ import { CompacterError } from './errors.mjs';
 import { parseJson } from './json.mjs';
 import { isRecord, JsonError } from './json_values.mjs';
 
-const MAX_TEXT = 1024 * 1024;
+export const MAX_TEXT = 1024 * 1024;
 const MAJOR = '1';
 const VERSION = /^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$/;
 

@@ -9,6 +9,7 @@ import { readContainer } from './container.mjs';
 import { countParameters } from './layout.mjs';
 import { matchBackbone } from './match.mjs';
 import { affineNorm, sublayerResult } from './placement.mjs';
+import { checkProfile } from './profile.mjs';
 import { readAdapter, siteOf } from './reader.mjs';
 import { withFile } from './source.mjs';
 import { digest, readTensor, writeTensors } from './tensors.mjs';
@@ -19,6 +20,7 @@ import { digest, readTensor, writeTensors } from './tensors.mjs';
 function read({ args }, scratch) {
   return withFile(join(scratch, args.adapter), (source) => {
     const { config, entries } = readAdapter(source);
+    if (args.profile !== undefined) withFile(join(scratch, args.profile), (copy) => checkProfile(config, copy));
     const tensors = {};
     for (const [name, entry] of entries) tensors[name] = { dtype: entry.dtype, shape: entry.shape, sha256: digest(source, entry) };
     return { config, tensors };
