@@ -106,6 +106,12 @@ def test_links_resolve(name: str) -> None:
             assert anchor in anchors(file.read_text(encoding="utf-8")), target
 
 
+def test_files_that_documents_name_exist() -> None:
+    named = {path for text in TEXTS.values() for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|json|md))`", text)}
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).is_file() and not (SPECS / path).is_file()] == []
+
+
 @pytest.mark.spec("ERR-2", "ERR-5")
 def test_the_tables_of_codes_are_those_of_the_code() -> None:
     documented = {code: cells[0] for code, cells in (FORMAT_CODES | APPLICATION_CODES).items()}
