@@ -4,13 +4,14 @@ What is read and written again gives the canonical bytes, whichever valid file i
 
 Memory (tests/format/test_hostile.py measures it): reading a file of S bytes that declares T tensors takes at most
 
-    2 S + 1 KiB T + ALLOWANCE
+    2 S + 640 T + 16 MiB
 
-besides what the caller holds, whether the file is accepted or refused. A value of the file is held once, as the array
-that is returned: S bytes, or 2 S for bfloat16, which NumPy holds as float32. The header's text is at most S and is
-released before the tensors are read. A tensor costs about 1 KiB as Python objects (name, array, table entries); at most
-65,536 are allowed. The allowance pays for the configuration, whose text (at most 1 MiB) and values (at most 65,536)
-are limited, and for buffers.
+with the arrays that are returned, whether the file is accepted or refused. A value of the file is held once, in the
+array that is returned: S bytes, or 2 S for bfloat16, which NumPy holds as float32. The header's text, at most S, has
+gone by then; a text of this format within it is held twice at most. A tensor costs up to 640 bytes as Python objects
+(its name, its entry, the array's own), more than the 50 bytes of header that declare it: this term does not go away,
+but T is at most 65,536. The 16 MiB pay for the configuration, of whose text (at most 1 MiB) and values (at most 65,536)
+Python makes objects, and for buffers.
 """
 
 import json
@@ -18,7 +19,6 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final
 
 from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig
@@ -31,9 +31,6 @@ from compacter_core.format.source import Source, open_source
 from compacter_core.format.tensors import MAX_ELEMENTS, check_infos, check_values, part_of
 from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, CONFIG_KEY, VERSION_KEY, digest
 from compacter_core.layout import Part
-
-ALLOWANCE: Final = 32 * 2**20
-"""Bytes of memory that reading may take whatever the size of the file: see above."""
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -85,8 +82,10 @@ def load_content(
         )
     with open_source(_file(path)) as source:
         content = _read(source, max_elements, expected_sha256)
-    if Path(path).is_dir():
-        _check_profile(Path(path) / CONFIG_FILE, content.adapter.config)
+    if _is_profile(path):
+        with open_source(Path(path) / CONFIG_FILE) as source:
+            copy = source.peek(MAX_CONFIG + 1)
+        check_copy(copy, content.adapter.config)
     return content
 
 
@@ -106,9 +105,42 @@ def load_with_bytes(
     return content.adapter, data
 
 
+def check_copy(data: bytes, embedded: AdapterConfig) -> None:
+    """Check that a profile's `adapter_config.json` says the same as the configuration inside the adapter file.
+
+    Args:
+        data: the bytes of `adapter_config.json`.
+        embedded: the configuration that counts.
+
+    Raises:
+        CompacterError: E206 if it does not; E104, E202 to E211, E401, E404 or E405 if it is no configuration.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise CompacterError(ErrorCode.E203, f"{CONFIG_FILE} is not UTF-8", value=error.reason) from error
+    ours, theirs = (json.loads(config_to_json(config)) for config in (embedded, config_from_json(text)))
+    different = sorted(key for key in {**ours, **theirs} if json.dumps(ours.get(key)) != json.dumps(theirs.get(key)))
+    if different:
+        raise CompacterError(
+            ErrorCode.E206,
+            f"{CONFIG_FILE} differs from the configuration inside {ADAPTER_FILE}",
+            value=different,
+            expected="equal configurations",
+            remedy="The embedded one counts: save the adapter again, or use the safetensors file alone.",
+        )
+
+
 def _file(path: Path | str) -> Path:
     """The adapter file of a hub profile's directory, or the file itself."""
-    return Path(path) / ADAPTER_FILE if Path(path).is_dir() else Path(path)
+    return Path(path) / ADAPTER_FILE if _is_profile(path) else Path(path)
+
+
+def _is_profile(path: Path | str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name that is too long, for example: opening it says so
+        return False
 
 
 def _read(source: Source, max_elements: int, expected_sha256: str | None) -> FileContent:
@@ -160,22 +192,3 @@ def _config(header: Header) -> AdapterConfig:
             ErrorCode.E204, f"{VERSION_KEY} and the configuration disagree", value=version, expected=config.spec_version
         )
     return config
-
-
-def _check_profile(file: Path, embedded: AdapterConfig) -> None:
-    with open_source(file) as source:
-        data = source.peek(MAX_CONFIG + 1)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise CompacterError(ErrorCode.E203, f"{CONFIG_FILE} is not UTF-8", value=error.reason) from error
-    ours, theirs = (json.loads(config_to_json(config)) for config in (embedded, config_from_json(text)))
-    different = sorted(key for key in {**ours, **theirs} if json.dumps(ours.get(key)) != json.dumps(theirs.get(key)))
-    if different:
-        raise CompacterError(
-            ErrorCode.E206,
-            f"{CONFIG_FILE} differs from the configuration inside {ADAPTER_FILE}",
-            value=different,
-            expected="equal configurations",
-            remedy="The embedded one counts: save the adapter again, or use the safetensors file alone.",
-        )
