@@ -95,6 +95,16 @@ def test_the_limit_of_the_deviation_covers_the_chi_square_quantile(n: int) -> No
     assert "standard deviation" in str(check_distribution(signs * math.sqrt(1.3 * high), NORMAL))
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_distance_is_taken_on_both_sides_of_each_step(sign: float) -> None:
+    """Twenty times the value x with F(x) = p, at a distance of max(p, 1 - p)."""
+    n = 20
+    limit = math.sqrt(math.log(2.0 / FALSE_ALARM) / (2.0 * n))
+    for excess, alarms in ((0.01, True), (-0.01, False)):
+        x = sign * UNIFORM.parameter * (2.0 * (limit + excess) - 1.0)
+        assert ("Kolmogorov" in str(check_distribution(np.full(n, x), UNIFORM))) is alarms
+
+
 CONFIG_VALUE = json.loads(config_to_json(CONFIG))
 ARGS = {"config": CONFIG_VALUE, "seed": 1, "draws": 50}
 EXPECTED = {name: ZERO if name.endswith(".b") else Distribution(Kind.NORMAL, 0.01) for name in adapter_layout(CONFIG)}
