@@ -127,6 +127,9 @@ def add_valid(cases: Collector) -> None:
     for name, attach in ATTACHES.items():
         file = sample(config_of(attach=attach, sites=[site(0), site(1, attach=attach)]))
         cases.accept(f"attach/{name}", file, PLACEMENTS, f"The placement {name}, of the adapter and of one site.")
+    own = config_of(attach=ATTACHES["adapter_plus"], sites=[site(0, attach={}), site(1, attach={"input": "residual"})])
+    comment = "A site's attach takes nothing over from the adapter's: what it leaves out are defaults."
+    cases.accept("attach/of-a-site", sample(own), ("PLC-7", "CFG-5"), comment)
     for name, changes in BACKBONES.items():
         cases.accept(f"{name}", _agreeing(sample(config_of(**changes))), CONFIGURATION, f"The option {name}.")
     cases.accept("every-key", sample(full_config(), sketches=True), CONFIGURATION, "Every key of the configuration.")

@@ -181,6 +181,10 @@ def _add_texts(cases: Collector) -> None:
         "Defaults, written and left out.",
         statements=("FMT-29", "FMT-34"),
     )
+    attach = {"input": "normed_sum", "skip": "normed_sum", "post": False}
+    own = config_of(attach=attach, sites=[site(0, attach={}), site(1, attach={"input": "residual"})])
+    comment = "A site's attach with its own defaults."
+    _write(cases, "text/attach-of-a-site", own, sample(own), comment, statements=("FMT-29", "PLC-7"))
     later = config_of(spec_version="1.7")
     _write(
         cases, "text/later-minor-version", later, sample(later), "The version stays.", statements=("VER-4", "FMT-28")
