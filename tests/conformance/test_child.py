@@ -172,6 +172,15 @@ def test_memory_has_a_ceiling(scratch: Path, mode: str) -> None:
 
 
 @needs_memory
+@pytest.mark.spec("CNF-16")
+def test_memory_is_looked_at_after_the_answer_too(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_TICK", 60.0)  # never while there is none
+    result = run_b(scratch, "memory")
+    assert result.verdict is Verdict.ERROR
+    assert "MiB of memory, more than 50 MiB" in str(result.detail)
+
+
+@needs_memory
 def test_memory_below_the_ceiling_is_reported(scratch: Path) -> None:
     first, second, third = run(scratch, "memory", ceiling=Ceiling(60.0, 300 * MIB)).results
     assert second.verdict is Verdict.PASSED
