@@ -15,6 +15,14 @@ _MASK: Final = 2**64 - 1
 _STEP: Final = 0x9E3779B97F4A7C15
 
 
+def split_mix(state: int) -> tuple[int, int]:
+    """The next state and value of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    state = (state + _STEP) & _MASK
+    z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return state, z ^ (z >> 31)
+
+
 class Source:
     """A stream of random values.
 
@@ -27,11 +35,8 @@ class Source:
 
     def below(self, bound: int) -> int:
         """A whole number from 0 to bound - 1; for small bounds its bias of bound / 2^64 is no matter."""
-        self._state = (self._state + _STEP) & _MASK
-        z = self._state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-        return (z ^ (z >> 31)) % bound
+        self._state, value = split_mix(self._state)
+        return value % bound
 
     def choice(self, values: Sequence[T]) -> T:
         """One of the values."""

@@ -18,7 +18,7 @@ from compacter_core.conformance.generate.initialise import add_initialise_cases
 from compacter_core.conformance.generate.sublayer import add_sublayer_cases
 from compacter_core.errors import CompacterError, ErrorCode
 
-_PARTS: Final[tuple[Callable[[Builder], None], ...]] = (
+PARTS: Final[tuple[Callable[[Builder], None], ...]] = (
     add_forward_cases,
     add_exact_forward_cases,
     add_activation_cases,
@@ -41,9 +41,9 @@ def build(progress: Callable[[str], None] = lambda _: None) -> Builder:
         CompacterError: E004 without mpmath; E801 if a case cannot be made to notice its mutants.
     """
     builder = Builder()
-    for number, part in enumerate(_PARTS, 1):
+    for number, part in enumerate(PARTS, 1):
         part(builder)
-        progress(f"{number}/{len(_PARTS)} parts, {len(builder.cases)} cases")
+        progress(f"{number}/{len(PARTS)} parts, {len(builder.cases)} cases")
     return builder
 
 

@@ -87,7 +87,6 @@ def _normal(config: AdapterConfig, short: str, right: Array, generator: np.rando
 
 
 def _uniform(config: AdapterConfig, short: str, right: Array, generator: np.random.Generator) -> Array:
-    """Of the same deviation, which the generator's own numbers tell: order them as uniform ones."""
     if not _is_random(short) or _is_uniform(config, short):
         return right
     std = _normal_std(config, short)

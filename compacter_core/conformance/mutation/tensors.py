@@ -118,8 +118,8 @@ def _down(change: Callable[[Projection], Projection]) -> Change:
     return lambda site: replace(site, down=change(site.down))
 
 
-def _with_activation(wrong: Activation) -> Change:
-    return lambda site: replace(site, non_linearity=wrong)
+def _with_activation(right: Activation, wrong: Activation) -> Change:
+    return lambda site: replace(site, non_linearity=wrong) if site.non_linearity is right else site
 
 
 def has_rule(config: AdapterConfig) -> bool:
@@ -178,7 +178,7 @@ def _confused(right: Activation, wrong: Activation) -> Mutant:
     return _mutant(
         f"{wrong.value.replace('_', '-')}-for-{right.value.replace('_', '-')}",
         f"computes {wrong.value} where the configuration says {right.value}",
-        _with_activation(wrong),
+        _with_activation(right, wrong),
         lambda config: config.non_linearity is right,
     )
 
