@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
 from typing import Final, TextIO
@@ -19,10 +18,13 @@ from compacter_core.conformance.lists import Entry, Lists, first_match
 from compacter_core.conformance.materialise import materialise
 from compacter_core.conformance.progress import Progress
 from compacter_core.conformance.report import GOOD, Report, Result, Row
+from compacter_core.conformance.selection import Column, Selection, columns
 from compacter_core.conformance.subject import Ceiling, Subject
 from compacter_core.conformance.suite import Suite
-from compacter_core.conformance.words import ConformanceClass, Flag, Op, Verdict
+from compacter_core.conformance.words import Flag, Op, Verdict
 from compacter_core.errors import CompacterError, ErrorCode
+
+__all__ = ["LIMITS", "MIB", "USUAL", "Ceilings", "Selection", "run_suite"]
 
 MIB: Final = 2**20
 USUAL: Final = Ceiling(60.0, 1024 * MIB)
@@ -44,34 +46,6 @@ class Ceilings:
     def of(self, case: Case) -> Ceiling:
         """The ceiling of a case."""
         return self.limits if Flag.LIMITS in case.flags else self.usual
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What to run; None and () stand for everything that the implementation claims.
-
-    Args:
-        classes: classes.
-        dtypes: types of the classes with numbers; the others are not affected.
-        patterns: shell patterns of case ids, one of which has to match.
-    """
-
-    classes: tuple[ConformanceClass, ...] | None = None
-    dtypes: tuple[DType, ...] | None = None
-    patterns: tuple[str, ...] = ()
-
-    def has(self, case: Case) -> bool:
-        """Whether the id is chosen."""
-        return not self.patterns or any(fnmatchcase(case.id, pattern) for pattern in self.patterns)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A class in a type, with all its cases."""
-
-    cls: ConformanceClass
-    dtype: DType | None
-    cases: tuple[Case, ...]
 
 
 def run_suite(
@@ -102,71 +76,25 @@ def run_suite(
             as `Subject.describe`.
     """
     lists, ceilings = lists or Lists(), ceilings or Ceilings()
-    selection = selection or Selection()
     capabilities = subject.describe()
-    columns = _columns(suite, capabilities, selection)
-    chosen = [[case for case in column.cases if selection.has(case)] for column in columns]
-    total = sum(map(len, chosen))
-    if total == 0:
-        raise CompacterError(
-            ErrorCode.E001,
-            "no case is chosen",
-            value=selection.patterns or None,
-            remedy="See them with: compacter conformance list.",
-        )
+    chosen = columns(suite, capabilities, selection or Selection())
     run = _Run(suite, subject, scratch, capabilities, lists, ceilings, reproduce)
     started, began = datetime.now(UTC), time.perf_counter()
-    rows = []
-    with Progress(total, progress) as shown:
-        for column, cases in zip(columns, chosen, strict=True):
-            results = []
-            for case in cases:
-                results.append(run.case(case, column.dtype))
-                shown.step(case.id, is_good=results[-1].verdict in GOOD)
-            if results or not selection.patterns:
-                rows.append(Row(column.cls, column.dtype, tuple(results), len(column.cases)))
+    with Progress(sum(len(column.chosen) for column in chosen), progress) as shown:
+        rows = tuple(run.column(column, shown) for column in chosen)
     return Report(
         spec=suite.spec,
         manifest_sha256=suite.manifest_sha256,
         capabilities=capabilities,
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - began,
-        rows=tuple(rows),
-        notes=_notes(subject, lists, _columns(suite, capabilities, Selection())),
+        rows=rows,
+        notes=_notes(subject, lists, columns(suite, capabilities, Selection())),
     )
 
 
-def _columns(suite: Suite, capabilities: Capabilities, selection: Selection) -> list[_Column]:
-    """Each class and type that is claimed and chosen."""
-    claims = capabilities.claims
-    _refuse_unclaimed(selection.classes, list(claims), "class")
-    _refuse_unclaimed(selection.dtypes, sorted({dtype for dtypes in claims.values() for dtype in dtypes}), "type")
-    columns = []
-    for cls in ConformanceClass:
-        if cls not in claims or (selection.classes is not None and cls not in selection.classes):
-            continue
-        cases = [case for case in suite.cases.values() if case.op.belongs_to is cls]
-        types: Sequence[DType | None] = claims[cls] if cls.has_numbers else (None,)
-        for dtype in types:
-            if dtype is None or selection.dtypes is None or dtype in selection.dtypes:
-                own = tuple(case for case in cases if dtype is None or dtype in case.dtypes)
-                columns.append(_Column(cls, dtype, own))
-    return columns
-
-
-def _refuse_unclaimed(asked: Sequence[str] | None, claimed: Sequence[str], what: str) -> None:
-    for each in asked or ():
-        if each not in claimed:
-            raise CompacterError(
-                ErrorCode.E001,
-                f"the implementation does not claim this {what}",
-                value=str(each),
-                expected="one of " + ", ".join(claimed) if claimed else f"no {what}",
-            )
-
-
-def _notes(subject: Subject, lists: Lists, columns: Sequence[_Column]) -> tuple[str, ...]:
-    notes = lists.unused((case.id, column.dtype) for column in columns for case in column.cases)
+def _notes(subject: Subject, lists: Lists, claimed: Sequence[Column]) -> tuple[str, ...]:
+    notes = lists.unused((case.id, column.dtype) for column in claimed for case in column.cases)
     if not subject.has_memory_ceiling:
         notes.append("memory was not measured, and its ceiling not kept: that needs a child process on Linux")
     return tuple(notes)
@@ -184,6 +112,14 @@ class _Run:
     ceilings: Ceilings
     reproduce: str | None
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def column(self, column: Column, shown: Progress) -> Row:
+        """A class in a type."""
+        results = []
+        for case in column.chosen:
+            results.append(self.case(case, column.dtype))
+            shown.step(case.id, is_good=results[-1].verdict in GOOD)
+        return Row(column.cls, column.dtype, tuple(results), len(column.cases))
 
     def case(self, case: Case, dtype: DType | None) -> Result:
         """Ask and judge."""
