@@ -94,7 +94,9 @@ def _segment(segment: Mapping[str, Any]) -> Segment:
     if "hex" in segment:
         return Segment(bytes.fromhex(segment["hex"]), times)
     counters = tuple(_counter(pair) for pair in segment.get("counters", []))
-    text: str = segment["text"]
+    text = segment["text"]
+    if not isinstance(text, str):
+        raise TypeError(f"text {text!r}")
     if counters and text.count(COUNTER) != len(counters):
         raise ValueError(f"{len(counters)} counters for {text.count(COUNTER)} places")
     return Segment(text.encode(), times, counters)

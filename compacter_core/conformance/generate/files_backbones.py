@@ -204,6 +204,20 @@ def _add_structure(cases: Collector, fit: Fit) -> None:
     _add(cases, "hidden_size", other, "A wider backbone.", ("SKT-7",), code="E401")
     pre = replace(fit, backbone={**fit.backbone, "norm_style": "pre"})
     _add(cases, "pre-norm", pre, "The norms stand before the sublayers.", ("SKT-8",), code="E402")
+    _add_unnamed(cases)
+
+
+def _add_unnamed(cases: Collector) -> None:
+    """Adapters that do not say what their backbone is."""
+    for code, name, one, hidden_size, comment in (
+        ("E401", "hidden_size-alone", site(0), 8, "Without a backbone in the file, its hidden_size still counts."),
+        ("E211", "layer", site(2), 4, "A site in a layer that the backbone does not have."),
+        ("E211", "stack", {"id": "decoder.0.ffn", "bottleneck_size": 2}, 4, "A site in a stack that it does not have."),
+    ):
+        file = sample(config_of(sites=[one]))
+        weights = {WEIGHT: _f32((6, hidden_size), draw(6 * hidden_size, 0))}
+        fit = Fit(file, weights, backbone_of(hidden_size=hidden_size))
+        _add(cases, name, fit, comment, ("SKT-12",), code=code)
 
 
 def _add_foreign_weights(cases: Collector, fit: Fit) -> None:

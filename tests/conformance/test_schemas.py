@@ -1,0 +1,455 @@
+"""The JSON Schemas: executed against everything that claims to follow them, and tied to the code."""
+
+import io
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from compacter_core import config as configuration
+from compacter_core.adapter import DType
+from compacter_core.conformance.case import SHAPES_OF_EXPECTATION, Case
+from compacter_core.conformance.implementation import Answer, Capabilities, Done, Failed, Rejected, Request, Skipped
+from compacter_core.conformance.implementations.reference import ReferenceImplementation
+from compacter_core.conformance.lists import load_lists
+from compacter_core.conformance.protocol import (
+    FILE_ARGUMENTS,
+    PROTOCOL,
+    answer_to_json,
+    capabilities_to_json,
+    request_to_json,
+)
+from compacter_core.conformance.runner import Selection, run_suite
+from compacter_core.conformance.schemas import schema_file, validator, violations
+from compacter_core.conformance.subject import InProcess
+from compacter_core.conformance.words import ConformanceClass, Flag, Op, Verdict
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.container import MAX_DIMENSION, MAX_NAME, MAX_RANK, MAX_TENSORS
+from compacter_core.vocabulary import (
+    Activation,
+    Input,
+    NormStyle,
+    OverrideKind,
+    ProjectionKind,
+    ScalingKind,
+    Skip,
+    Stack,
+)
+from tests.conformance.file_suite import contents, file_cases, suite
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = sorted((ROOT / "specs" / "schemas").glob("*.schema.json"))
+CONFIG: dict[str, Any] = json.loads(schema_file("config").read_text(encoding="utf-8"))
+DEFINITIONS: dict[str, Any] = CONFIG["$defs"]
+
+
+def is_valid(name: str, value: object) -> bool:
+    return not [*violations(name, value)]
+
+
+# What is a schema at all.
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
+def test_a_schema_is_one_of_draft_2020_12_and_says_its_name(path: Path) -> None:
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == path.name
+
+
+def test_a_schema_that_does_not_exist() -> None:
+    with pytest.raises(CompacterError) as caught:
+        validator("nothing")
+    assert caught.value.code is ErrorCode.E005
+
+
+def test_without_jsonschema_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jsonschema", None)
+    validator.cache_clear()
+    with pytest.raises(CompacterError) as caught:
+        validator("config")
+    assert caught.value.code is ErrorCode.E004
+    assert "pip install" in str(caught.value.remedy)
+
+
+# The configuration.
+
+
+def configs_of_files() -> Iterator[tuple[Case, object]]:
+    """The configuration of each file whose container is right and whose configuration is JSON."""
+    for case in file_cases(limits=False):
+        if case.op is not Op.READ or "profile" in case.files:
+            continue
+        text = config_text(suite().files[case.files["adapter"]])
+        if text is None:
+            continue
+        try:
+            yield case, json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+
+
+def config_text(data: bytes) -> str | None:
+    length = int.from_bytes(data[:8], "little")
+    try:
+        text = json.loads(data[8 : 8 + length])["__metadata__"]["compacter.config"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return text if isinstance(text, str) else None
+
+
+def test_configurations_of_valid_files_are_valid() -> None:
+    found = [(case.id, [*violations("config", config)]) for case, config in configs_of_files() if case.expect.value]
+    assert len(found) > 90
+    assert [(name, problems) for name, problems in found if problems] == []
+
+
+NOT_CAUGHT = {
+    "read/e203/type/size-float": "4.0 is an integer to a schema",
+    "read/e203/type/rank-float": "1.0 is an integer to a schema",
+    "read/e203/type/shape-float": "3.0 is an integer to a schema",
+    "read/e203/shared-weights-of-two-sizes": "CFG-13 compares sites",
+    "read/e203/override-twice": "CFG-15 compares overrides",
+    "read/e203/head/no-weight": "CFG-17 compares keys",
+    "read/e203/head/other-layer": "CFG-17",
+    "read/e203/head/tensor-too-many": "CFG-17",
+    "read/e203/head/other-parameter": "CFG-17",
+    "read/e203/head/two-labels-of-three": "CFG-17",
+    "read/e203/surrogate": "strings of any code points",
+    "read/e203/surrogates-reversed": "strings of any code points",
+    "read/e204/metadata/newer": "FMT-18 compares with the metadata",
+    "read/e204/metadata/other-major": "FMT-18",
+    "read/e205/metadata": "FMT-17 is about the metadata",
+    "read/e207/hidden_size": "CFG-10 divides",
+    "read/e207/bottleneck_size": "CFG-10",
+    "read/e207/second-site": "CFG-10",
+    "read/e207/larger-than-k": "CFG-10",
+    "read/e211/twice": "CFG-12 compares sites",
+    "read/e211/layer-too-high": "CFG-12 compares with the backbone",
+    "read/e211/stack-not-there": "CFG-12",
+    "read/e401/hidden_size": "CFG-14 compares with the backbone",
+    "read/e404/norm-not-listed": "CFG-16 compares with the norms",
+}
+"""Wrong configurations that the schema accepts, and why; it has to refuse all others but those of E202, which is about
+the text."""
+
+
+def test_the_schema_refuses_wrong_configurations_but_for_what_no_schema_can_say() -> None:
+    codes = ("E203", "E204", "E205", "E207", "E208", "E209", "E210", "E211", "E401", "E404", "E405")
+    wrong = [(case, config) for case, config in configs_of_files() if case.expect.code in codes]
+    of_tensors = {
+        case.id for case, _ in wrong if case.id.startswith("read/e404/") and case.id.endswith(("matrix", "scalar"))
+    }
+    accepted = {case.id for case, config in wrong if is_valid("config", config)} - of_tensors
+    assert accepted == set(NOT_CAUGHT)
+
+
+TYPES = {
+    "AdapterConfig": CONFIG,
+    "Projection": DEFINITIONS["projection"],
+    "Attach": DEFINITIONS["attach"],
+    "Site": DEFINITIONS["site"],
+    "SiteModules": DEFINITIONS["modules"],
+    "Backbone": DEFINITIONS["backbone"],
+    "Override": DEFINITIONS["override"],
+    "Head": DEFINITIONS["head"],
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_keys_are_the_fields_of_the_dataclasses(name: str) -> None:
+    kind, schema = getattr(configuration, name), TYPES[name]
+    assert set(schema["properties"]) == {field.name for field in fields(kind)}
+    assert schema["additionalProperties"] is False
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    # A file always says its version, although a configuration in memory need not.
+    assert set(schema.get("required", ())) == needed | ({"spec_version"} if name == "AdapterConfig" else set())
+
+
+@pytest.mark.parametrize(
+    ("enum", "words"),
+    [
+        (Activation, CONFIG["properties"]["non_linearity"]["enum"]),
+        (ScalingKind, CONFIG["properties"]["scaling"]["anyOf"][1]["enum"]),
+        (ProjectionKind, DEFINITIONS["projection"]["properties"]["kind"]["enum"]),
+        (Input, DEFINITIONS["attach"]["properties"]["input"]["enum"]),
+        (Skip, DEFINITIONS["attach"]["properties"]["skip"]["enum"]),
+        (NormStyle, DEFINITIONS["backbone"]["properties"]["norm_style"]["enum"]),
+        (Stack, list(DEFINITIONS["backbone"]["properties"]["num_layers"]["properties"])),
+        (OverrideKind, DEFINITIONS["override"]["properties"]["kind"]["enum"]),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_words_are_those_of_the_vocabulary(enum: type[StrEnum], words: list[str]) -> None:
+    assert set(words) == {word.value for word in enum}
+
+
+def test_ranges_are_those_of_the_code() -> None:
+    projection = DEFINITIONS["projection"]["properties"]
+    assert DEFINITIONS["size"]["maximum"] == configuration.MAX_SIZE
+    assert projection["phm_dim"]["maximum"] == configuration.MAX_PHM_DIM
+    assert projection["phm_rank"]["maximum"] == configuration.MAX_PHM_RANK
+    shape = DEFINITIONS["head"]["properties"]["shapes"]["additionalProperties"]
+    assert (shape["maxItems"], shape["items"]["maximum"]) == (MAX_RANK, MAX_DIMENSION)
+
+
+# The header.
+
+
+def headers() -> Iterator[tuple[Case, Any]]:
+    """The header of each file where it is JSON."""
+    for case in file_cases(limits=False):
+        if case.op is Op.READ:
+            data = suite().files[case.files["adapter"]]
+            try:
+                yield case, json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            except (ValueError, RecursionError):
+                continue
+
+
+def test_headers_of_valid_files_are_valid() -> None:
+    found = [(case.id, [*violations("header", header)]) for case, header in headers() if case.expect.value]
+    assert [(name, problems) for name, problems in found if problems] == []
+
+
+@pytest.mark.parametrize("code", ["E107", "E108", "E109", "E110", "E111", "E201"])
+def test_the_header_schema_refuses(code: str) -> None:
+    wrong = [(case, header) for case, header in headers() if case.expect.code == code]
+    of_sketches = {"read/e110/sketch-weight", "read/e110/sketch-bias"}
+    floats = {"read/e107/float"}
+    accepted = {case.id for case, header in wrong if is_valid("header", header)}
+    assert wrong
+    assert accepted <= of_sketches | floats
+
+
+def test_the_header_schema_has_the_limits_of_the_code() -> None:
+    schema = json.loads(schema_file("header").read_text(encoding="utf-8"))
+    assert schema["maxProperties"] == MAX_TENSORS + 1
+    assert schema["propertyNames"]["maxLength"] == MAX_NAME
+    assert set(schema["additionalProperties"]["properties"]["dtype"]["enum"]) == set(DType)
+
+
+# Suites.
+
+
+@pytest.mark.spec("CNF-2")
+def test_case_lists_recipes_and_the_manifest_of_generated_suites_are_valid() -> None:
+    places = {"cases/": "cases", "manifest.json": "manifest"}
+    for path, data in contents().items():
+        name = (
+            "recipe"
+            if path.endswith(".recipe.json")
+            else next((n for p, n in places.items() if path.startswith(p)), None)
+        )
+        if name is not None:
+            assert [*violations(name, json.loads(data))] == [], path
+
+
+def test_cases_have_the_keys_and_words_of_the_code() -> None:
+    schema = json.loads(schema_file("cases").read_text(encoding="utf-8"))
+    case = schema["$defs"]["case"]
+    assert set(case["properties"]) == {field.name for field in fields(Case)}
+    assert set(case["properties"]["op"]["enum"]) == set(Op)
+    assert set(case["properties"]["flags"]["items"]["enum"]) == set(Flag)
+    assert set(schema["$defs"]["dtype"]["enum"]) == set(DType)
+    assert set(schema["$defs"]["expect"]["properties"]) == set(SHAPES_OF_EXPECTATION)
+
+
+@pytest.mark.parametrize("op", Op)
+def test_files_of_an_operation_are_those_that_the_runner_sends(op: Op) -> None:
+    schema = json.loads(schema_file("cases").read_text(encoding="utf-8"))
+    (then,) = [
+        part["then"] for part in schema["$defs"]["case"]["allOf"] if part["if"]["properties"]["op"]["const"] == op
+    ]
+    allowed = then["properties"]["files"]
+    assert set(FILE_ARGUMENTS[op]) == (set(allowed["properties"]) if allowed is not False else set())
+
+
+CASE: dict[str, Any] = {
+    "id": "read/a",
+    "statements": ["FMT-1"],
+    "op": "read",
+    "files": {"adapter": "files/a.safetensors"},
+    "expect": {"code": "E101"},
+}
+FORWARD: dict[str, Any] = {
+    "id": "forward/a",
+    "statements": ["FWD-1"],
+    "op": "forward",
+    "dtypes": ["F32"],
+    "flags": ["exact"],
+    "files": {"adapter": "files/a.safetensors", "inputs": "files/b.safetensors"},
+    "args": {"site": "encoder.0.ffn", "outputs": ["y"]},
+    "expect": {"tensors": "files/c.safetensors"},
+}
+WRONG_CASES = {
+    "id": CASE | {"id": "Read/a"},
+    "id with a slash at the end": CASE | {"id": "read/"},
+    "no statement": CASE | {"statements": []},
+    "statement": CASE | {"statements": ["fmt-1"]},
+    "operation": CASE | {"op": "parse"},
+    "two expectations": CASE | {"expect": {"code": "E101", "value": {}}},
+    "no expectation": CASE | {"expect": {}},
+    "tensors of a reader": CASE | {"expect": {"tensors": "files/a.safetensors"}},
+    "types of a reader": CASE | {"dtypes": ["F32"]},
+    "unknown file": CASE | {"files": {"adapter": "files/a.safetensors", "model": "files/b"}},
+    "no file": {key: value for key, value in CASE.items() if key != "files"},
+    "path outside": CASE | {"files": {"adapter": "../a.safetensors"}},
+    "arguments of a reader": CASE | {"args": {"site": "x"}},
+    "key": CASE | {"section": 3},
+    "flag": CASE | {"flags": ["slow"]},
+    "no types": {key: value for key, value in FORWARD.items() if key != "dtypes"},
+    "type": FORWARD | {"dtypes": ["F8"]},
+    "outputs": FORWARD | {"args": {"site": "encoder.0.ffn", "outputs": ["z"]}},
+    "no site": FORWARD | {"args": {"outputs": ["y"]}},
+    "value of a forward": FORWARD | {"expect": {"value": {}}},
+}
+
+
+def test_right_cases_are_valid() -> None:
+    assert is_valid("cases", {"spec": "1.0", "cases": [CASE, FORWARD]})
+
+
+@pytest.mark.parametrize("case", WRONG_CASES.values(), ids=WRONG_CASES.keys())
+def test_wrong_cases_are_not(case: dict[str, Any]) -> None:
+    assert not is_valid("cases", {"spec": "1.0", "cases": [case]})
+
+
+# Bindings.
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.name for p in (files("compacter_core") / "bindings").iterdir() if p.name.endswith(".json"))
+)
+def test_bindings_are_valid(name: str) -> None:
+    binding = json.loads((files("compacter_core") / "bindings" / name).read_text(encoding="utf-8"))
+    assert [*violations("bindings", binding)] == []
+    assert binding["model_type"] == name.removesuffix(".json")
+    assert not is_valid("bindings", binding | {"comment": "x"})
+
+
+# Messages, reports and lists.
+
+
+def examples() -> list[tuple[str, dict[str, Any]]]:
+    """The messages in the example of conformance.md, with their direction."""
+    text = (ROOT / "specs" / "conformance.md").read_text(encoding="utf-8")
+    found = []
+    for line in re.findall(r"^(?:->|<-) .*$", text, re.MULTILINE):
+        found += [(line[:2], json.loads(message)) for message in line[3:].split(" or ")]
+    return found
+
+
+def test_messages_of_the_specifications_example_are_valid() -> None:
+    assert len(examples()) >= 8
+    definitions = json.loads(schema_file("message").read_text(encoding="utf-8"))
+    for direction, message in examples():
+        kind = "request" if direction == "->" else "answer"
+        schema = {"$ref": f"#/$defs/{kind}", "$defs": definitions["$defs"]}
+        assert Draft202012Validator(schema).is_valid(message), message
+
+
+@pytest.mark.parametrize(
+    "answer", [Done(), Done({"a": 1}), Rejected("E101"), Skipped("no"), Failed("broken")], ids=repr
+)
+def test_answers_of_the_code_are_valid(answer: Answer) -> None:
+    assert is_valid("message", {"seq": 3, **answer_to_json(answer)})
+
+
+def test_requests_of_the_code_are_valid(tmp_path: Path) -> None:
+    for op in Op:
+        dtype = DType.F32 if op.belongs_to.has_numbers else None
+        adapter = {name: tmp_path / f"1.{name}" for name in FILE_ARGUMENTS[op]}
+        request = Request(case="a/b", op=op, dtype=dtype, files=adapter, args={}, out=tmp_path / "1.out")
+        assert is_valid("message", {"seq": 1, "cmd": "run", **request_to_json(request)})
+    assert is_valid(
+        "message", {"seq": 0, "cmd": "start", "protocol": PROTOCOL, "spec": "1.0", "scratch": str(tmp_path)}
+    )
+
+
+WRONG_MESSAGES = {
+    "no seq": {"ok": {}},
+    "two answers": {"seq": 1, "ok": {}, "skipped": {"reason": "x"}},
+    "code": {"seq": 1, "rejected": "E101"},
+    "command": {"seq": 1, "cmd": "pause"},
+    "path": {"seq": 1, "cmd": "run", "case": "a", "op": "read", "args": {}, "out": "../x"},
+    "no type": {"seq": 1, "cmd": "run", "case": "a", "op": "forward", "args": {}, "out": "x"},
+    "type": {"seq": 1, "cmd": "run", "case": "a", "op": "read", "dtype": "F32", "args": {}, "out": "x"},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_MESSAGES.values(), ids=WRONG_MESSAGES.keys())
+def test_wrong_messages_are_not(message: dict[str, Any]) -> None:
+    assert not is_valid("message", message)
+
+
+def test_capabilities_are_valid() -> None:
+    definitions = json.loads(schema_file("message").read_text(encoding="utf-8"))["$defs"]
+    schema = Draft202012Validator({"$ref": "#/$defs/capabilities", "$defs": definitions})
+    assert schema.is_valid(capabilities_to_json(ReferenceImplementation().describe()))
+    bare = Capabilities(name="x", version="1", claims={ConformanceClass.READER: ()})
+    assert schema.is_valid(capabilities_to_json(bare))
+    assert not schema.is_valid({"implementation": {"name": "x", "version": "1"}, "claims": {"F": []}})
+    assert not schema.is_valid({"implementation": {"name": "x", "version": "1"}, "claims": {"R": ["F32"]}})
+
+
+@pytest.mark.spec("CNF-19")
+def test_a_real_report_is_valid(tmp_path: Path) -> None:
+    selection = Selection(patterns=("read/e10[14]/*", "write/number/*"))
+    report = run_suite(
+        suite(), InProcess(ReferenceImplementation()), tmp_path, selection=selection, progress=io.StringIO()
+    )
+    value = json.loads(json.dumps(report.as_dict()))
+    assert [*violations("report", value)] == []
+    for key in value:
+        assert not is_valid("report", {name: item for name, item in value.items() if name != key}), key
+    assert not is_valid("report", value | {"note": "x"})
+    assert not is_valid("report", value | {"results": [value["results"][0] | {"verdict": "maybe"}]})
+
+
+def test_reports_have_the_verdicts_of_the_code() -> None:
+    schema = json.loads(schema_file("report").read_text(encoding="utf-8"))
+    result = schema["properties"]["results"]["items"]["properties"]
+    assert set(result["verdict"]["enum"]) == set(Verdict)
+    assert set(result["op"]["enum"]) == set(Op)
+    assert set(result["class"]["enum"]) == set(ConformanceClass)
+
+
+LISTS = """
+[[skip]]
+case = "forward/gelu/*"
+dtype = "F16"
+reason = "gelu is not implemented"
+
+[[xfail]]
+case = "gradient/phm/shared-001"
+reason = "the gradient of a shared rule is that of the last site"
+"""
+
+
+@pytest.mark.spec("CNF-17")
+def test_lists_that_the_runner_takes_are_valid(tmp_path: Path) -> None:
+    (tmp_path / "lists.toml").write_text(LISTS, encoding="utf-8")
+    load_lists(tmp_path / "lists.toml")
+    assert [*violations("lists", tomllib.loads(LISTS))] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("reason =", "because ="), ('"F16"', '"F8"'), ("[[skip]]", "[[ignore]]"), ('"gelu is not implemented"', '" "')],
+)
+def test_lists_that_the_runner_refuses_are_not(tmp_path: Path, old: str, new: str) -> None:
+    text = LISTS.replace(old, new, 1)
+    (tmp_path / "lists.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(CompacterError):
+        load_lists(tmp_path / "lists.toml")
+    assert not is_valid("lists", tomllib.loads(text))
