@@ -3,6 +3,9 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
+from mmap import ACCESS_READ, mmap
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load, save
 
-from examples.jax.adapter import delta, gradients, sublayer
+from examples.jax.adapter import Tensors, delta, gradients, sublayer
 from examples.jax.backbone import match
-from examples.jax.config import read_config
+from examples.jax.config import Config, read_config
+from examples.jax.container import parse
 from examples.jax.names import count_parameters
+from examples.jax.profile import check_profile
 from examples.jax.reader import AdapterFile, read_adapter
 from examples.jax.rejection import Rejection
 
@@ -61,39 +66,63 @@ class Server:
     def _bytes(self, name: str) -> bytes:
         return (self._scratch / name).read_bytes()
 
+    def _read_adapter(self, name: str) -> AdapterFile:
+        """Mapped, not read: what a hostile header refers to need never be in memory."""
+        with (self._scratch / name).open("rb") as stream:
+            empty = not stream.seek(0, SEEK_END)
+            return read_adapter(b"" if empty else mmap(stream.fileno(), 0, access=ACCESS_READ))
+
     def _adapter(self, args: Message) -> tuple[AdapterFile, dict[str, jax.Array]]:
-        adapter = read_adapter(self._bytes(args["adapter"]))
+        adapter = self._read_adapter(args["adapter"])
         return adapter, {name: jnp.asarray(array) for name, array in adapter.tensors.items()}
 
     def _inputs(self, args: Message) -> dict[str, jax.Array]:
         return {name: jnp.asarray(array) for name, array in load(self._bytes(args["inputs"])).items()}
 
     def _read(self, args: Message, _: Path) -> Answer:
-        return read_adapter(self._bytes(args["adapter"])).summary()
+        adapter = self._read_adapter(args["adapter"])
+        if "profile" in args:
+            check_profile(adapter.config, self._bytes(args["profile"]))
+        return adapter.summary()
 
     def _count(self, args: Message, _: Path) -> Answer:
         return {"parameters": count_parameters(read_config(args["config"]))}
 
     def _match(self, args: Message, _: Path) -> Answer:
-        match(read_adapter(self._bytes(args["adapter"])), args["backbone"], load(self._bytes(args["weights"])))
+        weights = parse(self._bytes(args["weights"]))
+        arrays = {name: weights.array(name) for name in weights.entries}
+        match(self._read_adapter(args["adapter"]), args["backbone"], arrays)
         return {}
 
     def _forward(self, args: Message, out: Path) -> Answer:
-        adapter, tensors = self._adapter(args)
-        inputs = self._inputs(args)
-        added = delta(adapter.config, tensors, adapter.config.site(args["site"]), inputs["x"])
-        results = {"delta": added, "y": inputs["skip"] + added} if "y" in args["outputs"] else {"delta": added}
-        return _save({name: results[name] for name in args["outputs"]}, out)
+        def compute(config: Config, tensors: Tensors, values: Tensors) -> dict[str, jax.Array]:
+            added = delta(config, tensors, config.site(args["site"]), values["x"])
+            results = {"delta": added, "y": values["skip"] + added} if "y" in args["outputs"] else {"delta": added}
+            return {name: results[name] for name in args["outputs"]}
+
+        return self._compute(compute, args, out)
 
     def _gradient(self, args: Message, out: Path) -> Answer:
-        adapter, tensors = self._adapter(args)
-        sites = [adapter.config.site(site) for site in args["sites"]]
-        return _save(gradients(adapter.config, tensors, sites, self._inputs(args)), out)
+        def compute(config: Config, tensors: Tensors, values: Tensors) -> dict[str, jax.Array]:
+            return gradients(config, tensors, [config.site(site) for site in args["sites"]], values)
+
+        return self._compute(compute, args, out)
 
     def _sublayer(self, args: Message, out: Path) -> Answer:
+        def compute(config: Config, tensors: Tensors, values: Tensors) -> dict[str, jax.Array]:
+            return {"result": sublayer(config, tensors, config.site(args["site"]), values)}
+
+        return self._compute(compute, args, out)
+
+    def _compute(
+        self, function: Callable[[Config, Tensors, Tensors], dict[str, jax.Array]], args: Message, out: Path
+    ) -> Answer:
+        """One compiled program for each case: their shapes differ, so a program is dropped after use."""
         adapter, tensors = self._adapter(args)
-        site = adapter.config.site(args["site"])
-        return _save({"result": sublayer(adapter.config, tensors, site, self._inputs(args))}, out)
+        results = jax.jit(partial(function, adapter.config))(tensors, self._inputs(args))
+        answer = _save(results, out)
+        jax.clear_caches()  # type: ignore[no-untyped-call]  # jax leaves it untyped
+        return answer
 
 
 def _save(tensors: Mapping[str, jax.Array], out: Path) -> Answer:

@@ -20,9 +20,10 @@ def match(adapter: AdapterFile, backbone: Mapping[str, Any], weights: Mapping[st
     """Refuse a backbone that the adapter was not trained on.
 
     Raises:
-        Rejection: E401, E402, E403, E404.
+        Rejection: E211, E401 to E405.
     """
-    expected = adapter.config.backbone
+    config = adapter.config
+    expected = config.backbone
     if expected is not None:
         for key, code in (
             ("model_type", "E401"),
@@ -32,14 +33,20 @@ def match(adapter: AdapterFile, backbone: Mapping[str, Any], weights: Mapping[st
         ):
             if expected[key] != backbone[key]:
                 raise Rejection(code, key)
+    if config.hidden_size != backbone["hidden_size"]:
+        raise Rejection("E401", "hidden_size")
+    if any(site.layer >= backbone["num_layers"].get(site.stack, 0) for site in config.sites):
+        raise Rejection("E211", "a site outside the backbone")
     tensors = adapter.tensors
     for name, array in weights.items():
         sketch = tensors.get(f"sketch.{name}")
         if sketch is not None and not _is_sketched(sketch, array):
             raise Rejection("E403", name)
-    for name, _ in adapter.config.overrides:
+    for name, kind in config.overrides:
         if name not in weights or weights[name].shape != tensors[f"override.{name}"].shape:
             raise Rejection("E404", name)
+        if kind == "head":
+            raise Rejection("E405", name)
 
 
 def _is_sketched(sketch: Array, array: Array) -> bool:

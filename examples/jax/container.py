@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
 from typing import Any
 
 import ml_dtypes
@@ -55,13 +56,13 @@ class Container:
         return np.frombuffer(self.raw(name), TYPES[entry.dtype]).reshape(entry.shape)
 
 
-def parse(data: bytes) -> Container:
+def parse(data: bytes | mmap) -> Container:
     """The container in `data`.
 
     Raises:
         Rejection: E101 to E112.
     """
-    if data.startswith(b"PK\x03\x04") or (_PICKLE.match(data) and data[PREFIX : PREFIX + 1] != b"{"):
+    if data[:4] == b"PK\x03\x04" or (_PICKLE.match(data[:2]) and data[PREFIX : PREFIX + 1] != b"{"):
         raise Rejection("E112", "a pickle or a zip archive")
     if len(data) < PREFIX:
         raise Rejection("E101", "shorter than its length field")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class AdapterFile:
         }
 
 
-def read_adapter(data: bytes) -> AdapterFile:
+def read_adapter(data: bytes | mmap) -> AdapterFile:
     """The adapter in a file's bytes.
 
     Raises:
