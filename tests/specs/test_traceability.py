@@ -84,11 +84,12 @@ def test_every_case_cites_a_statement() -> None:
 @pytest.mark.parametrize("folder", ["compacter_core", "exporters", "runtime", "tests", "examples", "specs", "docs"])
 def test_statements_and_documents_that_are_mentioned_exist(folder: str) -> None:
     wrong = []
+    allowed = KNOWN | {"FWD-999"}  # the one that tests take for an unknown statement
     for path in sorted((ROOT / folder).rglob("*")):
         if path.suffix not in (".py", ".md", ".js", ".mjs") or path.is_relative_to(TESTS / "specs"):
             continue
         text = path.read_text(encoding="utf-8")
-        wrong += [(path.name, match.group()) for match in STATEMENT_ID.finditer(text) if match.group() not in KNOWN]
+        wrong += [(path.name, match.group()) for match in STATEMENT_ID.finditer(text) if match.group() not in allowed]
         mentioned = re.findall(r"\bspecs/[\w.-]+\.md\b", text)
         wrong += [(path.name, name) for name in mentioned if not (ROOT / name).is_file()]
     assert wrong == []
