@@ -43,7 +43,7 @@ class Progress:
         self._done += 1
         self._bad += not is_good
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._bad} not passed, {case}", refresh=False)
+            self._bar.set_postfix_str(f"{self._bad} not passed", refresh=False)
             self._bar.update()
         elif self._stream is not None and time.monotonic() >= self._next_show:
             self._show(self._stream, case)

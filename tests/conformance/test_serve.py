@@ -14,6 +14,7 @@ from compacter_core.conformance.child import Child
 from compacter_core.conformance.implementation import Done, Rejected, Request
 from compacter_core.conformance.protocol import (
     FILE_ARGUMENTS,
+    answer_from_json,
     decode_line,
     encode_line,
     request_from_json,
@@ -108,6 +109,13 @@ def test_a_line_is_a_line_whatever_is_in_it() -> None:
     assert line.count(b"\n") == 1
     assert line.isascii()
     assert decode_line(line) == message
+
+
+@pytest.mark.parametrize("seq", [True, "1", None, 2])
+def test_true_is_not_the_number_1(seq: object) -> None:
+    assert answer_from_json({"seq": 1, "ok": {}}, 1) == Done()
+    with pytest.raises(CompacterError, match="has another seq"):
+        answer_from_json({"seq": seq, "ok": {}}, 1)
 
 
 def test_the_end_of_the_input_ends_the_service() -> None:
