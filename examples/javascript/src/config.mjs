@@ -68,7 +68,8 @@ export function checkVersion(version) {
  * @throws {CompacterError} E104, E202 to E211, E401, E404, E405
  */
 export function parseConfig(text) {
-  if (Buffer.byteLength(text) > MAX_TEXT) throw refuse('E202', Buffer.byteLength(text), `a configuration of at most ${MAX_TEXT} bytes`);
+  if (Buffer.byteLength(text) > MAX_TEXT)
+    throw refuse('E202', Buffer.byteLength(text), `a configuration of at most ${MAX_TEXT} bytes`);
   if (!text.isWellFormed()) throw refuse('E203', 'an unpaired surrogate', 'a configuration of Unicode characters');
   try {
     return checkConfig(parseJson(text, { maxDepth: MAX_DEPTH, wellFormed: true }));

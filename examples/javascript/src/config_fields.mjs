@@ -140,7 +140,8 @@ export function objectOf(fields, codeOfUnknown = 'E205') {
   return (value, path) => {
     const prefix = path === '' ? '' : `${path}.`;
     for (const key of Object.keys(anyObject(value, path || 'the configuration'))) {
-      if (!Object.hasOwn(fields, key)) throw refuse(codeOfUnknown, path, key, `one of ${Object.keys(fields).join(', ')}`);
+      if (!Object.hasOwn(fields, key))
+        throw refuse(codeOfUnknown, path, key, `one of ${Object.keys(fields).join(', ')}`);
     }
     const result = {};
     for (const [key, field] of Object.entries(fields)) {

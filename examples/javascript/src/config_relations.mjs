@@ -19,8 +19,10 @@ function checkProjection(projection) {
   const { kind } = projection;
   const hasRule = kind === 'phm' || kind === 'lphm';
   const hasRank = kind === 'low_rank' || kind === 'lphm';
-  if ((projection.phm_dim !== undefined) !== hasRule) throw refuse('E203', 'projection.phm_dim', projection.phm_dim, `what kind ${kind} asks for`);
-  if ((projection.phm_rank !== undefined) !== hasRank) throw refuse('E203', 'projection.phm_rank', projection.phm_rank, `what kind ${kind} asks for`);
+  if ((projection.phm_dim !== undefined) !== hasRule)
+    throw refuse('E203', 'projection.phm_dim', projection.phm_dim, `what kind ${kind} asks for`);
+  if ((projection.phm_rank !== undefined) !== hasRank)
+    throw refuse('E203', 'projection.phm_rank', projection.phm_rank, `what kind ${kind} asks for`);
   for (const key of ['shared_phm_rule', 'factorized_phm_rule']) {
     if (projection[key] && !hasRule) throw refuse('E203', `projection.${key}`, true, `false with kind ${kind}`);
   }
@@ -35,7 +37,8 @@ function checkSites({ hidden_size: hiddenSize, projection, sites }) {
     if (seen.has(id)) throw refuse('E211', 'sites', id, 'each id once');
     seen.add(id);
     if (k % n !== 0) throw refuse('E207', `bottleneck_size of ${id}`, k, `a multiple of ${n}`);
-    if (projection.shared_W && k !== sites[0].bottleneck_size) throw refuse('E203', `bottleneck_size of ${id}`, k, 'one size for all sites, with shared_W,');
+    if (projection.shared_W && k !== sites[0].bottleneck_size)
+      throw refuse('E203', `bottleneck_size of ${id}`, k, 'one size for all sites, with shared_W,');
   }
 }
 
@@ -44,7 +47,8 @@ function checkSites({ hidden_size: hiddenSize, projection, sites }) {
  * @param {NonNullable<import('./config.mjs').Config['backbone']>} backbone
  */
 function checkBackbone({ hidden_size: hiddenSize, sites }, backbone) {
-  if (backbone.hidden_size !== hiddenSize) throw refuse('E401', 'backbone.hidden_size', backbone.hidden_size, `${hiddenSize}, like hidden_size,`);
+  if (backbone.hidden_size !== hiddenSize)
+    throw refuse('E401', 'backbone.hidden_size', backbone.hidden_size, `${hiddenSize}, like hidden_size,`);
   for (const { id } of sites) {
     const [stack, layer] = id.split('.');
     const count = backbone.num_layers[stack] ?? 0;
@@ -59,9 +63,11 @@ function checkOverrides({ overrides, backbone }) {
   for (const { name, kind } of overrides) {
     if (seen.has(name)) throw refuse('E203', 'overrides', name, 'each name once');
     seen.add(name);
-    if (kind === 'bias' && name !== 'bias' && !name.endsWith('.bias')) throw refuse('E405', 'overrides', name, 'the name of a bias');
+    if (kind === 'bias' && name !== 'bias' && !name.endsWith('.bias'))
+      throw refuse('E405', 'overrides', name, 'the name of a bias');
     const module = name.slice(0, Math.max(name.lastIndexOf('.'), 0));
-    if (kind === 'norm' && norms.size > 0 && !norms.has(module)) throw refuse('E404', 'overrides', name, 'a tensor of one of backbone.norms');
+    if (kind === 'norm' && norms.size > 0 && !norms.has(module))
+      throw refuse('E404', 'overrides', name, 'a tensor of one of backbone.norms');
   }
 }
 

@@ -1,6 +1,21 @@
 /** The configuration's table (specs/file-format.md): keys, types, defaults and ranges. */
 
-import { anyObject, boolean, integer, listOf, mapOf, matching, objectOf, oneOf, optional, refuse, required, scaling, string, withDefault } from './config_fields.mjs';
+import {
+  anyObject,
+  boolean,
+  integer,
+  listOf,
+  mapOf,
+  matching,
+  objectOf,
+  oneOf,
+  optional,
+  refuse,
+  required,
+  scaling,
+  string,
+  withDefault,
+} from './config_fields.mjs';
 import { MAX_DIMENSION } from './header.mjs';
 
 const SITE_ID = /^(?:encoder|decoder)\.(?:0|[1-9][0-9]{0,4})\.(?:self_attn|cross_attn|ffn)$/;
@@ -34,7 +49,11 @@ function shape(value, path) {
 
 /** @type {import('./config_fields.mjs').Check} keeps what the object holds (CFG-6) */
 function extension(value, path) {
-  const understood = value !== null && typeof value === 'object' && Object.hasOwn(value, 'must_understand') && value.must_understand === false;
+  const understood =
+    value !== null &&
+    typeof value === 'object' &&
+    Object.hasOwn(value, 'must_understand') &&
+    value.must_understand === false;
   if (!understood) throw refuse('E205', path, value, 'an object with "must_understand": false');
   return value;
 }

@@ -41,14 +41,16 @@ export function readContainer(source, { minDimension = 1 } = {}) {
  */
 function readHeaderLength(source) {
   const start = source.read(0, Math.min(source.size, LENGTH_BYTES + 1));
-  if (start.subarray(0, 4).equals(Buffer.from('PK\x03\x04', 'latin1'))) throw refuse('E112', 'a zip archive', 'safetensors', 'convert it');
+  if (start.subarray(0, 4).equals(Buffer.from('PK\x03\x04', 'latin1')))
+    throw refuse('E112', 'a zip archive', 'safetensors', 'convert it');
   if (start[0] === 0x80 && start[1] >= 2 && start[1] <= 5 && start[LENGTH_BYTES] !== BRACE) {
     throw refuse('E112', 'a pickle', 'safetensors', 'convert it where you trust it');
   }
   if (source.size < LENGTH_BYTES) throw refuse('E101', source.size, 'at least 8 bytes');
   const length = start.readBigUInt64LE();
   if (length > MAX_HEADER) throw refuse('E102', length, `a header of at most ${MAX_HEADER} bytes`);
-  if (LENGTH_BYTES + Number(length) > source.size) throw refuse('E101', length, `a header within the file's ${source.size} bytes`);
+  if (LENGTH_BYTES + Number(length) > source.size)
+    throw refuse('E101', length, `a header within the file's ${source.size} bytes`);
   return Number(length);
 }
 
@@ -59,7 +61,7 @@ function readHeaderLength(source) {
 function decodeHeader(bytes) {
   if (bytes[0] !== BRACE) throw refuse('E103', bytes[0], 'a header that begins with {');
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (error) {
     throw refuse('E103', error.message, 'a header in UTF-8');
   }

@@ -139,12 +139,19 @@ function readEntry(name, entry, minDimension) {
     throw refuse('E111', name, 'an entry with dtype, shape and data_offsets');
   }
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (typeof dtype !== 'string' || !Object.hasOwn(ITEM_SIZES, dtype)) throw refuse('E110', dtype, 'F64, F32, F16 or BF16', `convert ${name}`);
+  if (typeof dtype !== 'string' || !Object.hasOwn(ITEM_SIZES, dtype))
+    throw refuse('E110', dtype, 'F64, F32, F16 or BF16', `convert ${name}`);
   const isDimension = (size) => Number.isInteger(size) && size >= minDimension && size <= MAX_DIMENSION;
   if (!Array.isArray(shape) || shape.length > MAX_RANK || !shape.every(isDimension)) {
     throw refuse('E107', shape, `at most ${MAX_RANK} dimensions from ${minDimension} to ${MAX_DIMENSION} for ${name}`);
   }
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(Number.isInteger) || offsets[0] < 0 || offsets[1] < offsets[0]) {
+  if (
+    !Array.isArray(offsets) ||
+    offsets.length !== 2 ||
+    !offsets.every(Number.isInteger) ||
+    offsets[0] < 0 ||
+    offsets[1] < offsets[0]
+  ) {
     throw refuse('E105', offsets, `two integers 0 <= begin <= end for ${name}`);
   }
   const [begin, end] = offsets;

@@ -88,7 +88,8 @@ export class Parser extends Scanner {
       const start = this.position;
       if (this.text.charCodeAt(start) !== QUOTE) throw this.error('syntax', 'a key expected');
       const key = this.string();
-      if (!keys.add(key, start)) throw this.error('duplicate', `a key for the second time, ${JSON.stringify(key.slice(0, 80))}`);
+      if (!keys.add(key, start))
+        throw this.error('duplicate', `a key for the second time, ${JSON.stringify(key.slice(0, 80))}`);
       this.expect(':');
       yield key;
     } while (this.take(','));

@@ -79,7 +79,8 @@ export class Scanner {
         return value;
       }
     }
-    if (NOT_JSON.some((word) => this.text.startsWith(word, this.position))) throw this.error('limit', 'a number that is not finite');
+    if (NOT_JSON.some((word) => this.text.startsWith(word, this.position)))
+      throw this.error('limit', 'a number that is not finite');
     return this.number();
   }
 
@@ -88,7 +89,7 @@ export class Scanner {
     const parts = [];
     let pieces = []; // joined now and then: a string of escapes alone would have millions
     this.position += 1;
-    for (let start = this.position; ; ) {
+    for (let start = this.position; ;) {
       const unit = this.text.charCodeAt(this.position);
       if (unit === QUOTE || unit === BACKSLASH) {
         pieces.push(this.text.slice(start, this.position));
@@ -107,7 +108,8 @@ export class Scanner {
       }
     }
     const result = parts.join('') + pieces.join('');
-    if (this.limits.wellFormed && !result.isWellFormed()) throw this.error('surrogate', 'a string with an unpaired surrogate');
+    if (this.limits.wellFormed && !result.isWellFormed())
+      throw this.error('surrogate', 'a string with an unpaired surrogate');
     return result;
   }
 

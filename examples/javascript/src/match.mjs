@@ -69,7 +69,8 @@ function checkSketches(adapter, weights) {
 function checkOverrides(adapter, weights) {
   for (const { name, kind } of adapter.config.overrides) {
     const { shape } = adapter.entries.get(`override.${name}`);
-    if (!weights.has(name) || weights.shape(name).join() !== shape.join()) throw refuse('E404', name, `a tensor [${shape}] of the backbone`);
+    if (!weights.has(name) || weights.shape(name).join() !== shape.join())
+      throw refuse('E404', name, `a tensor [${shape}] of the backbone`);
     if (kind === 'head') throw refuse('E405', name, 'norms and biases only');
   }
 }

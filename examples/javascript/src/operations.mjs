@@ -22,7 +22,8 @@ function read({ args }, scratch) {
     const { config, entries } = readAdapter(source);
     if (args.profile !== undefined) withFile(join(scratch, args.profile), (copy) => checkProfile(config, copy));
     const tensors = {};
-    for (const [name, entry] of entries) tensors[name] = { dtype: entry.dtype, shape: entry.shape, sha256: digest(source, entry) };
+    for (const [name, entry] of entries)
+      tensors[name] = { dtype: entry.dtype, shape: entry.shape, sha256: digest(source, entry) };
     return { config, tensors };
   });
 }

@@ -17,7 +17,9 @@ import { add, delta } from './adapter.mjs';
 export function affineNorm(gain, offset) {
   return (v) => ({
     shape: v.shape,
-    values: v.values.map((value, i) => gain.values[i % gain.values.length] * value + offset.values[i % offset.values.length]),
+    values: v.values.map(
+      (value, i) => gain.values[i % gain.values.length] * value + offset.values[i % offset.values.length],
+    ),
   });
 }
 

@@ -31,7 +31,12 @@ function readText(copy) {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (error) {
-    throw new CompacterError({ code: 'E203', value: error.message, expected: 'adapter_config.json in UTF-8', remedy: 'copy it from the file again' });
+    throw new CompacterError({
+      code: 'E203',
+      value: error.message,
+      expected: 'adapter_config.json in UTF-8',
+      remedy: 'copy it from the file again',
+    });
   }
 }
 

@@ -25,7 +25,8 @@ export function readAdapter(source) {
   const { entries, metadata } = readContainer(source);
   checkMetadata(metadata);
   const config = parseConfig(metadata.config);
-  if (config.spec_version !== metadata.version) throw refuse('E204', metadata.version, `${config.spec_version}, like the configuration`);
+  if (config.spec_version !== metadata.version)
+    throw refuse('E204', metadata.version, `${config.spec_version}, like the configuration`);
   checkTensorTable(config, entries);
   for (const [name, entry] of entries) checkFinite(source, name, entry);
   const adapter = { config, entries, source };
@@ -73,7 +74,8 @@ export function siteOf(adapter, id) {
   const { config } = adapter;
   const site = config.sites.find((candidate) => candidate.id === id);
   if (!site) throw new RangeError(`the adapter has no site ${id}`);
-  const side = (name) => Object.fromEntries(projectionTensors(config, site, name).map(([short, full]) => [short, tensorOf(adapter, full)]));
+  const side = (name) =>
+    Object.fromEntries(projectionTensors(config, site, name).map(([short, full]) => [short, tensorOf(adapter, full)]));
   const trained = scalingTensor(config, id);
   return {
     id,

@@ -52,6 +52,9 @@ export function isSketched(array, sketch) {
   const positions = sketchPositions(array.shape);
   return (
     positions.length === sketch.length &&
-    positions.every((position, i) => Math.abs(Math.fround(array.values[position]) - sketch[i]) <= RELATIVE * Math.abs(sketch[i]) + ABSOLUTE)
+    positions.every(
+      (position, i) =>
+        Math.abs(Math.fround(array.values[position]) - sketch[i]) <= RELATIVE * Math.abs(sketch[i]) + ABSOLUTE,
+    )
   );
 }

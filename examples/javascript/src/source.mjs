@@ -30,7 +30,10 @@ export function sourceOfBytes(bytes) {
 export function withFile(path, use) {
   const descriptor = openSync(path, 'r');
   try {
-    return use({ size: fstatSync(descriptor).size, read: (position, length) => readFully(descriptor, position, length) });
+    return use({
+      size: fstatSync(descriptor).size,
+      read: (position, length) => readFully(descriptor, position, length),
+    });
   } finally {
     closeSync(descriptor);
   }

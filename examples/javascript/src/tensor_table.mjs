@@ -76,12 +76,17 @@ function checkForms(entries) {
 function checkNames(entries, expected) {
   for (const name of expected) {
     if (!entries.has(name)) {
-      throw refuse(/^(?:shared|site)\./.test(name) && RULE.test(name) ? 'E302' : 'E301', undefined, `the tensor ${name}`);
+      throw refuse(
+        /^(?:shared|site)\./.test(name) && RULE.test(name) ? 'E302' : 'E301',
+        undefined,
+        `the tensor ${name}`,
+      );
     }
   }
   const known = new Set(expected);
   for (const name of entries.keys()) {
-    if (!known.has(name) && !name.startsWith(SKETCH)) throw refuse('E303', name, 'no tensor that the configuration does not ask for');
+    if (!known.has(name) && !name.startsWith(SKETCH))
+      throw refuse('E303', name, 'no tensor that the configuration does not ask for');
   }
 }
 
@@ -127,7 +132,8 @@ function checkSketches({ sites, head, hidden_size: d }, entries) {
     const { dtype, shape } = entries.get(name);
     if (dtype !== 'F32') throw refuse('E110', dtype, `F32 for ${name}`);
     if (biases.has(name)) checkShape(entries, name, [Math.min(SKETCH_SIZE, d)]);
-    else if (shape.length !== 1 || shape[0] > SKETCH_SIZE) throw refuse('E304', `[${shape}]`, `a vector of at most ${SKETCH_SIZE} for ${name}`);
+    else if (shape.length !== 1 || shape[0] > SKETCH_SIZE)
+      throw refuse('E304', `[${shape}]`, `a vector of at most ${SKETCH_SIZE} for ${name}`);
   }
 }
 

@@ -21,7 +21,8 @@ const EXPONENTS = Object.freeze({
   BF16: { Words: Uint16Array, stride: 1, first: 0, mask: 0x7f80 },
 });
 
-if (endianness() !== 'LE') throw new Error('typed arrays of this machine are big-endian; tensors are stored little-endian');
+if (endianness() !== 'LE')
+  throw new Error('typed arrays of this machine are big-endian; tensors are stored little-endian');
 
 /**
  * Bytes of one tensor, piece by piece, in multiples of its item.
@@ -61,7 +62,12 @@ export function checkFinite(source, name, entry) {
     const words = viewAs(Words, piece);
     for (let i = first; i < words.length; i += stride) {
       if ((words[i] & mask) === mask) {
-        throw new CompacterError({ code: 'E306', value: name, expected: 'finite values', remedy: 'train again, or save it before it diverges' });
+        throw new CompacterError({
+          code: 'E306',
+          value: name,
+          expected: 'finite values',
+          remedy: 'train again, or save it before it diverges',
+        });
       }
     }
   }
@@ -93,7 +99,10 @@ export function readTensor(source, { dtype, shape, begin, end }) {
     case 'F32':
       return { shape, values: viewAs(Float32Array, bytes) };
     case 'BF16':
-      return { shape, values: new Float32Array(Uint32Array.from(viewAs(Uint16Array, bytes), (half) => half << 16).buffer) };
+      return {
+        shape,
+        values: new Float32Array(Uint32Array.from(viewAs(Uint16Array, bytes), (half) => half << 16).buffer),
+      };
     case 'F16':
       return { shape, values: Float32Array.from(viewAs(Uint16Array, bytes), halfToNumber) };
     default:
@@ -137,4 +146,3 @@ export function writeTensors(tensors) {
   length.writeBigUInt64LE(BigInt(padded.length));
   return Buffer.concat([length, padded, ...pieces]);
 }
-

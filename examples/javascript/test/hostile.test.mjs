@@ -33,7 +33,8 @@ function fileOf(header) {
  */
 const fill = (piece, length = FULL - 100) => piece.repeat(Math.floor(length / piece.length));
 
-const config = (text) => fileOf(JSON.stringify({ __metadata__: { 'compacter.spec_version': '1.0', 'compacter.config': text } }));
+const config = (text) =>
+  fileOf(JSON.stringify({ __metadata__: { 'compacter.spec_version': '1.0', 'compacter.config': text } }));
 const manyKeys = Array.from({ length: 1.6e6 }, (_, i) => `"${i.toString(36).padStart(5, '_')}":1`);
 
 const FILES = {
@@ -45,11 +46,20 @@ const FILES = {
   'millions of keys in the metadata': ['E103', () => fileOf(`{"__metadata__":{${manyKeys}}}`)],
   'millions of objects': ['E111', () => fileOf(`{"a":[${fill('{},')}{}]}`)],
   'millions of lists': ['E111', () => fileOf(`{"a":{"b":[${fill('[[]],')}[]]}}`)],
-  'millions of numbers as a shape': ['E107', () => fileOf(`{"a":{"dtype":"F32","data_offsets":[0,4],"shape":[${fill('1,')}1]}}`)],
+  'millions of numbers as a shape': [
+    'E107',
+    () => fileOf(`{"a":{"dtype":"F32","data_offsets":[0,4],"shape":[${fill('1,')}1]}}`),
+  ],
   'an endless number': ['E103', () => fileOf(`{"a":${fill('1')}}`)],
-  'an endless name of escapes': ['E108', () => fileOf(`{"${fill('\\u0061')}":{"dtype":"F32","data_offsets":[0,4],"shape":[1]}}`)],
+  'an endless name of escapes': [
+    'E108',
+    () => fileOf(`{"${fill('\\u0061')}":{"dtype":"F32","data_offsets":[0,4],"shape":[1]}}`),
+  ],
   'an endless configuration': ['E202', () => config(fill(' '))],
-  'a configuration of empty lists': ['E203', () => config(`{"spec_version":"1.0","training":[${fill('[],', 1000000)}[]]}`)],
+  'a configuration of empty lists': [
+    'E203',
+    () => config(`{"spec_version":"1.0","training":[${fill('[],', 1000000)}[]]}`),
+  ],
   'white space': ['E201', () => fileOf(`{${fill(' ')}}`)],
   'no end': ['E103', () => fileOf(`{"a":"${fill('x')}`)],
 };
@@ -58,7 +68,9 @@ for (const [name, [expected, build]] of Object.entries(FILES)) {
   test(name, () => {
     const path = join(folder, 'adapter.safetensors');
     writeFileSync(path, build());
-    const output = execFileSync(process.execPath, [join(import.meta.dirname, 'measure_read.mjs'), path], { timeout: LIMIT.seconds * 1000 });
+    const output = execFileSync(process.execPath, [join(import.meta.dirname, 'measure_read.mjs'), path], {
+      timeout: LIMIT.seconds * 1000,
+    });
     const { code, kibibytes } = JSON.parse(output.toString());
     assert.equal(code, expected);
     assert.ok(kibibytes * 1024 < LIMIT.mebibytes * MEBIBYTE, `${Math.round(kibibytes / 1024)} MiB`);

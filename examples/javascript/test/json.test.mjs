@@ -29,7 +29,10 @@ test('values of every type', () => {
 
 test('an integer is a number without fraction and exponent', () => {
   assert.equal(parseJson('384', LIMITS), 384);
-  assert.deepEqual(['384.0', '3.84e2', '384E0'].map((text) => parseJson(text, LIMITS)), Array(3).fill(new JsonFloat(384)));
+  assert.deepEqual(
+    ['384.0', '3.84e2', '384E0'].map((text) => parseJson(text, LIMITS)),
+    Array(3).fill(new JsonFloat(384)),
+  );
 });
 
 test('strings with escapes', () => {
@@ -38,17 +41,60 @@ test('strings with escapes', () => {
 
 test('keys that are names of properties elsewhere', () => {
   const value = parseJson('{"__proto__": 1, "toString": 2, "constructor": 3}', LIMITS);
-  assert.deepEqual(Object.entries(value), [['__proto__', 1], ['toString', 2], ['constructor', 3]]);
+  assert.deepEqual(Object.entries(value), [
+    ['__proto__', 1],
+    ['toString', 2],
+    ['constructor', 3],
+  ]);
 });
 
 for (const text of [
-  '', ' ', '{', '[', '[1', '[1,]', '{"a":1,}', '{"a"}', '{a:1}', "{'a':1}", '{"a":}', '01', '-', '1.', '.5', '1e', '+1', '0x1', 'nan', 'True',
-  'tru', '"', '"\\x"', '"\\u12g4"', '"\n"', '1 2', '{} {}', '[1 2]', '\u00a0 1', '\ufeff1', '// 1\n1', '-NaN',
+  '',
+  ' ',
+  '{',
+  '[',
+  '[1',
+  '[1,]',
+  '{"a":1,}',
+  '{"a"}',
+  '{a:1}',
+  "{'a':1}",
+  '{"a":}',
+  '01',
+  '-',
+  '1.',
+  '.5',
+  '1e',
+  '+1',
+  '0x1',
+  'nan',
+  'True',
+  'tru',
+  '"',
+  '"\\x"',
+  '"\\u12g4"',
+  '"\n"',
+  '1 2',
+  '{} {}',
+  '[1 2]',
+  '\u00a0 1',
+  '\ufeff1',
+  '// 1\n1',
+  '-NaN',
 ]) {
   test(`no JSON: ${JSON.stringify(text)}`, () => assert.equal(verdict(text), 'syntax'));
 }
 
-for (const text of ['NaN', '[Infinity]', '-Infinity', '1e999', '-1.5e400', '9007199254740992', '-9007199254740992', '1'.repeat(400)]) {
+for (const text of [
+  'NaN',
+  '[Infinity]',
+  '-Infinity',
+  '1e999',
+  '-1.5e400',
+  '9007199254740992',
+  '-9007199254740992',
+  '1'.repeat(400),
+]) {
   test(`beyond a limit: ${text.slice(0, 20)}`, () => assert.equal(verdict(text), 'limit'));
 }
 
