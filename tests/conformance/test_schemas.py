@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from compacter_core import config as configuration
 from compacter_core.adapter import DType
@@ -44,6 +44,8 @@ from compacter_core.vocabulary import (
     Stack,
 )
 from tests.conformance.file_suite import contents, file_cases, suite
+
+Draft202012Validator: Any = import_module("jsonschema").Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = sorted((ROOT / "specs" / "schemas").glob("*.schema.json"))
