@@ -16,12 +16,14 @@ from compacter_core.conformance.implementation import (
     Request,
     Skipped,
 )
+from compacter_core.conformance.printable import printable
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.errors import CompacterError, ErrorCode
 
 PROTOCOL: Final = 1
 MAX_LINE: Final = 64 * 2**20
 """Longest line that the runner reads, in bytes: a value may list 65,536 tensors."""
+_NAME_LENGTH: Final = 200
 
 FILE_ARGUMENTS: Final[Mapping[Op, tuple[str, ...]]] = MappingProxyType(
     {
@@ -145,8 +147,8 @@ def capabilities_from_json(value: Mapping[str, Any]) -> Capabilities:
     try:
         who = value["implementation"]
         capabilities = Capabilities(
-            name=str(who["name"]),
-            version=str(who["version"]),
+            name=printable(str(who["name"]), _NAME_LENGTH),
+            version=printable(str(who["version"]), _NAME_LENGTH),
             claims={
                 ConformanceClass(cls): tuple(DType(dtype) for dtype in dtypes)
                 for cls, dtypes in value["claims"].items()

@@ -16,6 +16,7 @@ from compacter_core.conformance.implementation import Capabilities, Done
 from compacter_core.conformance.judge import Judgement, Reply, judge
 from compacter_core.conformance.lists import Entry, Lists, first_match
 from compacter_core.conformance.materialise import materialise
+from compacter_core.conformance.printable import printable
 from compacter_core.conformance.progress import Progress
 from compacter_core.conformance.report import GOOD, Report, Result, Row
 from compacter_core.conformance.selection import Column, Selection, columns
@@ -170,7 +171,7 @@ class _Run:
         return None if dtype is None else (dtype, self.capabilities.accumulate[dtype])
 
     def _detail(self, case: Case, dtype: DType | None, judgement: Judgement, expected: Entry | None) -> str | None:
-        parts = [judgement.detail] if judgement.detail else []
+        parts = [printable(judgement.detail)] if judgement.detail else []
         if judgement.verdict in (Verdict.FAILED, Verdict.ERROR) and self.reproduce is not None:
             parts.append(
                 f"reproduce: {self.reproduce} --case {case.id}" + (f" --dtypes {dtype.value}" if dtype else "")

@@ -121,6 +121,15 @@ def test_an_exception_is_an_error_of_its_case(tmp_path: Path) -> None:
     assert "RuntimeError: cannot do count/a" in str(report.results[0].detail)
 
 
+def test_what_an_implementation_says_is_made_safe(tmp_path: Path) -> None:
+    report = run(THREE, tmp_path, by_case(b=Failed("red \x1b[31m\ud800\r\nsecond line" + "x" * 10_000)))
+    detail = str(report.results[1].detail)
+    assert detail.startswith("red \\x1b[31m\\ud800\\r\nsecond linexxx")
+    assert len(detail) < 5_000
+    assert detail.endswith("…\nreproduce: compacter x --case count/b")
+    report.as_text().encode()
+
+
 def test_patterns_choose_cases_and_show_no_conformance(tmp_path: Path) -> None:
     report = run(THREE, tmp_path, patterns=("count/a", "*/[cd]"))
     assert [result.case for result in report.results] == ["count/a", "count/c"]
