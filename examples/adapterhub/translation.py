@@ -48,14 +48,14 @@ PLACEMENTS: Final[Mapping[Attach, Mapping[str, Any]]] = MappingProxyType(
 
 
 def why_not(config: AdapterConfig) -> str | None:
-    """Why AdapterHub cannot express the adapter, wherever it is placed; None if it can."""
+    """Why AdapterHub cannot express the adapter, wherever it is placed; None if it can.
+
+    Its dense layers always have biases, and its PHM layers both or none. An absent bias is not among the reasons: it is
+    one of zeros, with which AdapterHub starts.
+    """
     projection, has_rule = config.projection, config.projection.kind.has_rule
     if projection.kind is ProjectionKind.LOW_RANK:
         return "AdapterHub factors weights only inside PHM layers"
-    if not has_rule and not (config.bias_down and config.bias_up):
-        return "AdapterHub's dense layers always have biases"
-    if config.bias_down is not config.bias_up:
-        return "AdapterHub's phm_bias is about both projections"
     if projection.shared_W and not has_rule:
         return "AdapterHub shares weights of sites only in PHM layers"
     if projection.shared_W and config.hidden_size % config.sites[0].bottleneck_size:
@@ -84,7 +84,7 @@ def bn_config(config: AdapterConfig, attach: Attach) -> BnConfig:
         "phm_layer": True,
         "phm_dim": projection.phm_dim,
         "phm_rank": projection.phm_rank or 1,
-        "phm_bias": config.bias_down,
+        "phm_bias": config.bias_down or config.bias_up,
         "shared_phm_rule": projection.shared_phm_rule,
         "factorized_phm_rule": projection.factorized_phm_rule,
         "factorized_phm_W": projection.kind is ProjectionKind.LPHM,
@@ -109,3 +109,13 @@ def shared_key(side: Side, short: str) -> str:
 def _reduction_factors(config: AdapterConfig) -> dict[str, float]:
     """By layer. AdapterHub takes k = floor(d / factor); half a unit keeps the quotient away from integers."""
     return {str(index): config.hidden_size / (site.bottleneck_size + 0.5) for index, site in enumerate(config.sites)}
+
+
+def placement_of(options: BnConfig) -> Attach | None:
+    """Our name for where AdapterHub's options put an adapter; None if we have none."""
+    for attach, wanted in PLACEMENTS.items():
+        if all(options[key] == value for key, value in wanted.items()) and options["is_parallel"] == (
+            attach.input is Input.RESIDUAL
+        ):
+            return attach
+    return None
