@@ -12,6 +12,8 @@ from compacter_core.adapter import DType
 from compacter_core.cli import conformance as command
 from compacter_core.cli.main import main
 from compacter_core.conformance import runner
+from compacter_core.conformance.generate import suite as generator
+from compacter_core.conformance.suite import default_suite
 from compacter_core.conformance.words import ConformanceClass
 from tests.conformance.suites import count_case, forward_suite, on_disk
 from tests.support.blocking import run_blocked
@@ -188,6 +190,33 @@ def test_reports_are_compared(suite: str, tmp_path: Path, capsys: pytest.Capture
     assert main(["conformance", "diff", bad, good, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["worse"] is False
     assert main(["conformance", "diff", good, suite]) == 2
+
+
+def test_suites_are_validated(suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conformance", "validate"]) == 0
+    assert capsys.readouterr().out.endswith("vectors: valid\n")
+    (Path(suite) / "stranger").touch()
+    assert main(["conformance", "validate", suite, "--json"]) == 1
+    assert any(problem.startswith("stranger") for problem in json.loads(capsys.readouterr().out)["problems"])
+    assert main(["conformance", "validate", str(tmp_path / "nowhere")]) == 2
+
+
+@pytest.mark.parametrize(("found", "code"), [([], 0), (["cases/count.json"], 1)])
+def test_a_suite_is_compared_with_what_would_be_made(
+    found: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[Path, bool]] = []
+
+    def generate(directory: Path, *, check: bool) -> list[str]:
+        calls.append((directory, check))
+        return found
+
+    monkeypatch.setattr(generator, "generate", generate)
+    assert main(["conformance", "generate", "--check", "-o", "somewhere", "--json"]) == code
+    assert json.loads(capsys.readouterr().out) == {"suite": "somewhere", "different": found}
+    assert main(["conformance", "generate"]) == 0
+    assert capsys.readouterr().out.endswith("specs/vectors\n")
+    assert calls == [(Path("somewhere"), True), (default_suite(), False)]
 
 
 def test_the_choices_are_those_there_are() -> None:
