@@ -150,6 +150,13 @@ def test_chosen_cases_decide_alone(suite: str) -> None:
     assert run(suite, "crash", "--case", "count/a", "--case", "count/b") == 1
 
 
+def test_a_claimed_class_without_cases_does_not_conform(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["conformance", "run", "--command", fake("good"), "--suite", suite]
+    assert main(argv) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("everything that was run passed; conformance would")
+    assert main([*argv, "--case", "*"]) == 0
+
+
 def test_the_ceilings_are_set(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(suite, "hang", "--timeout", "0.5", "--case", "count/b") == 1
     assert "no answer within 0.5 s" in capsys.readouterr().out
