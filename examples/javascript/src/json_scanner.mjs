@@ -138,7 +138,7 @@ export class Scanner {
     const value = Number(this.text.slice(start, this.position));
     if (this.position === integerEnd) {
       if (!Number.isSafeInteger(value)) throw this.error('limit', 'an integer beyond 2^53 - 1');
-      return value;
+      return value + 0; // -0, which is no integer of its own, becomes 0
     }
     if (!Number.isFinite(value)) throw this.error('limit', 'a number beyond binary64');
     return new JsonFloat(value);

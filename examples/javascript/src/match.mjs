@@ -1,4 +1,4 @@
-/** Step 7: an adapter against a backbone (SKT-7 to SKT-11). */
+/** Step 7: an adapter against a backbone (SKT-7 to SKT-12). */
 
 import { CompacterError } from './errors.mjs';
 import { tensorOf } from './reader.mjs';
@@ -18,10 +18,11 @@ import { isSketched } from './sketch.mjs';
  * @param {Adapter} adapter
  * @param {Backbone} backbone
  * @param {Weights} weights `<site>.weight` [in, out], `<site>.bias`, and parameters by their names in the backbone
- * @throws {CompacterError} E401 to E405
+ * @throws {CompacterError} E211, E401 to E405
  */
 export function matchBackbone(adapter, backbone, weights) {
   checkArchitecture(adapter.config.backbone, backbone);
+  checkSites(adapter.config, backbone);
   checkSketches(adapter, weights);
   checkOverrides(adapter, weights);
 }
@@ -46,6 +47,20 @@ function checkArchitecture(trained, backbone) {
     JSON.stringify({ model_type: type, hidden_size: size, num_layers: { encoder, decoder } });
   if (facts(trained) !== facts(backbone)) throw refuse('E401', facts(backbone), facts(trained));
   if (trained.norm_style !== backbone.norm_style) throw refuse('E402', backbone.norm_style, trained.norm_style);
+}
+
+/**
+ * What has to fit even where the file says nothing about its backbone (SKT-12).
+ *
+ * @param {import('./config.mjs').Config} config
+ * @param {Backbone} backbone
+ */
+function checkSites({ hidden_size: hiddenSize, sites }, backbone) {
+  if (backbone.hidden_size !== hiddenSize) throw refuse('E401', backbone.hidden_size, `hidden size ${hiddenSize}`);
+  for (const { id } of sites) {
+    const [stack, layer] = id.split('.');
+    if (Number(layer) >= (backbone.num_layers[stack] ?? 0)) throw refuse('E211', id, 'a site in one of the layers');
+  }
 }
 
 /**

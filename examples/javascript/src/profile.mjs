@@ -6,12 +6,14 @@ import { MAX_TEXT, parseConfig } from './config.mjs';
 import { CompacterError } from './errors.mjs';
 
 /**
+ * Canonical texts are equal exactly if the checked values are: 1 and 1.0 are two numbers (but not as `scaling`), 0.0 and -0.0 too.
+ *
  * @param {import('./config.mjs').Config} config of the adapter file
  * @param {import('./source.mjs').Source} copy the bytes of adapter_config.json
  * @throws {CompacterError} E206, or a code of the configuration
  */
 export function checkProfile(config, copy) {
-  if (!isDeepStrictEqual(asJson(config), asJson(parseConfig(readText(copy))))) {
+  if (!isDeepStrictEqual(config, parseConfig(readText(copy)))) {
     throw new CompacterError({
       code: 'E206',
       value: 'another configuration',
@@ -38,12 +40,4 @@ function readText(copy) {
       remedy: 'copy it from the file again',
     });
   }
-}
-
-/**
- * @param {object} value
- * @returns {object} the same in plain objects and numbers, in which 1 and 1.0 are one number, as in JSON
- */
-function asJson(value) {
-  return JSON.parse(JSON.stringify(value));
 }

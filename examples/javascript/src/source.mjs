@@ -1,6 +1,6 @@
 /** Bytes at a position, from a file or from memory, so that a reader can check the header before it touches anything else. */
 
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 
 /**
  * @typedef {object} Source
@@ -28,6 +28,7 @@ export function sourceOfBytes(bytes) {
  * @returns {T}
  */
 export function withFile(path, use) {
+  if (!statSync(path).isFile()) throw new Error(`${path} is no regular file`); // a pipe or a device may never end
   const descriptor = openSync(path, 'r');
   try {
     return use({

@@ -221,6 +221,11 @@ test('what a profile has beside the file', () => {
   const verdict = (text) => codeOf(() => checkProfile(config, sourceOfBytes(Buffer.from(text))));
   assert.equal(verdict(JSON.stringify(configOf({ scaling: 1 }), null, 2)), 'accepted');
   assert.equal(verdict(JSON.stringify(configOf({ scaling: 2 }))), 'E206');
+  const trained = (text) => JSON.stringify(configOf({ training: { x: '?' } })).replace('"?"', text);
+  const pair = (one, other) =>
+    codeOf(() => checkProfile(parseConfig(trained(one)), sourceOfBytes(Buffer.from(trained(other)))));
+  assert.deepEqual([pair('1', '1'), pair('0', '-0'), pair('1e0', '1.0')], Array(3).fill('accepted'));
+  assert.deepEqual([pair('1', '1.0'), pair('0.0', '-0.0'), pair('1', 'true'), pair('{}', '[]')], Array(4).fill('E206'));
   assert.equal(verdict(Buffer.from([0xff])), 'E203');
   assert.equal(verdict(`\ufeff${TEXT}`), 'E203');
   assert.equal(verdict(TEXT + ' '.repeat(2 ** 20)), 'E202');

@@ -51,6 +51,22 @@ const ADAPTER = readAdapter(
   ),
 );
 const WEIGHTS = { 'encoder.0.ffn.weight': tensor([2, 2], [1, 2, 3, 4]), 'n.bias': tensor([2], [5, 6]) };
+const WITHOUT_BACKBONE = readAdapter(sourceOfBytes(adapterFile()));
+
+test('size and sites have to fit even if the file does not describe its backbone', () => {
+  const codeWith = (facts) => {
+    try {
+      matchBackbone(WITHOUT_BACKBONE, { ...BACKBONE, ...facts }, { has: () => false });
+      return 'accepted';
+    } catch (error) {
+      return error.code;
+    }
+  };
+  assert.equal(codeWith({ model_type: 'other', norm_style: 'pre' }), 'accepted');
+  assert.equal(codeWith({ hidden_size: 4 }), 'E401');
+  assert.equal(codeWith({ num_layers: { decoder: 1 } }), 'E211');
+});
+
 const COMPARISONS = {
   'the same': ['accepted', {}, {}],
   'another type': ['E401', { model_type: 'roberta' }, {}],
