@@ -9,6 +9,7 @@ from compacter_core.conformance.generate.files_extracts import add_extracts
 from compacter_core.conformance.generate.files_grafts import add_grafts
 from compacter_core.conformance.generate.files_liberties import add_liberties
 from compacter_core.conformance.generate.files_misfits import add_misfits
+from compacter_core.conformance.generate.files_order import add_order
 from compacter_core.conformance.generate.files_tensors import add_tensors
 from compacter_core.conformance.generate.files_valid import add_valid
 from compacter_core.conformance.generate.files_writing import add_writing
@@ -24,6 +25,7 @@ def add_file_cases(builder: Builder) -> None:
     add_tensors(cases)
     add_backbones(cases)
     add_writing(cases)
+    add_order(cases)
     add_extracts(cases)
     add_grafts(cases)
     add_misfits(cases)
