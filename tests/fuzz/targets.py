@@ -30,8 +30,8 @@ class InvariantError(Exception):
 class Target:
     """A function of bytes that returns for every good outcome, and inputs to start from.
 
-    `max_length` leaves room for the smallest valid inputs and little more: longer inputs are slower by as much, and find
-    nothing that the edits of larger samples do not.
+    `max_length` leaves room for the smallest valid inputs and little more: longer ones are slower by as much, and the
+    targets that edit larger samples are there for them.
     """
 
     run: Callable[[bytes], None]
