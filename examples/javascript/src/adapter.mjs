@@ -34,7 +34,7 @@ import { project } from './projection.mjs';
  */
 export function delta(site, x) {
   checkTokens(site, x);
-  const Held = x.values.constructor;
+  const Held = x.values instanceof Float32Array ? Float32Array : Float64Array;
   const activation = ACTIVATIONS[site.nonLinearity];
   const z = Held.from(project(site.kind, site.down, x.values, site.hiddenSize, site.bottleneckSize));
   const a = z.map(activation);

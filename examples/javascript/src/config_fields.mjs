@@ -139,13 +139,14 @@ export function mapOf(check, checkKey = string) {
 export function objectOf(fields, codeOfUnknown = 'E205') {
   return (value, path) => {
     const prefix = path === '' ? '' : `${path}.`;
-    for (const key of Object.keys(anyObject(value, path || 'the configuration'))) {
+    const given = anyObject(value, path || 'the configuration');
+    for (const key of Object.keys(given)) {
       if (!Object.hasOwn(fields, key))
         throw refuse(codeOfUnknown, path, key, `one of ${Object.keys(fields).join(', ')}`);
     }
     const result = {};
     for (const [key, field] of Object.entries(fields)) {
-      if (Object.hasOwn(value, key)) result[key] = field.check(value[key], prefix + key);
+      if (Object.hasOwn(given, key)) result[key] = field.check(given[key], prefix + key);
       else if (field.required) throw refuse('E203', prefix + key, undefined, 'a value');
       else if (field.fallback) result[key] = field.fallback();
     }

@@ -17,6 +17,7 @@ import {
   withDefault,
 } from './config_fields.mjs';
 import { MAX_DIMENSION } from './header.mjs';
+import { isRecord } from './json_values.mjs';
 
 const SITE_ID = /^(?:encoder|decoder)\.(?:0|[1-9][0-9]{0,4})\.(?:self_attn|cross_attn|ffn)$/;
 const siteId = matching(SITE_ID, 'E211');
@@ -49,12 +50,8 @@ function shape(value, path) {
 
 /** @type {import('./config_fields.mjs').Check} keeps what the object holds (CFG-6) */
 function extension(value, path) {
-  const understood =
-    value !== null &&
-    typeof value === 'object' &&
-    Object.hasOwn(value, 'must_understand') &&
-    value.must_understand === false;
-  if (!understood) throw refuse('E205', path, value, 'an object with "must_understand": false');
+  if (!isRecord(value) || value.must_understand !== false)
+    throw refuse('E205', path, value, 'an object with "must_understand": false');
   return value;
 }
 

@@ -157,5 +157,5 @@ function readEntry(name, entry, minDimension) {
   const [begin, end] = offsets;
   const bytes = shape.reduce((product, size) => product * BigInt(size), BigInt(ITEM_SIZES[dtype]));
   if (BigInt(end - begin) !== bytes) throw refuse('E106', end - begin, `${bytes} bytes for ${name}`);
-  return { dtype, shape, begin, end };
+  return { dtype: /** @type {Entry['dtype']} */ (dtype), shape, begin, end };
 }

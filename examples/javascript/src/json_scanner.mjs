@@ -5,6 +5,7 @@ import { JsonError, JsonFloat } from './json_values.mjs';
 export const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const ESCAPES = Object.freeze({ '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t' });
+/** @type {readonly [string, boolean | null][]} */
 const WORDS = Object.freeze([
   ['true', true],
   ['false', false],

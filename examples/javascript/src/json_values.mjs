@@ -19,7 +19,7 @@ Record.prototype = Object.create(null);
 
 /**
  * @param {unknown} value
- * @returns {boolean} whether it is a JSON object
+ * @returns {value is {[key: string]: any}} whether it is a JSON object
  */
 export function isRecord(value) {
   return value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof JsonFloat);

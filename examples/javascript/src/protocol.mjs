@@ -10,7 +10,7 @@ const MESSAGE_DEPTH = 1000;
  * @typedef {object} Request a command `run`
  * @property {string} op
  * @property {'F32' | 'F64'} [dtype]
- * @property {Record<string, unknown>} args
+ * @property {Record<string, any>} args
  * @property {string} out name of the output file
  *
  * @typedef {object} Implementation
@@ -22,7 +22,7 @@ const MESSAGE_DEPTH = 1000;
  * Answers requests until `stop` or the end of the input.
  *
  * @param {Implementation} implementation
- * @param {NodeJS.ReadableStream} input
+ * @param {AsyncIterable<Buffer>} input
  * @param {NodeJS.WritableStream} output
  * @returns {Promise<void>}
  */
@@ -40,7 +40,7 @@ export async function serve(implementation, input, output) {
 /**
  * Lines end with a line feed only: readline would also break them at U+2028, which JSON strings may hold.
  *
- * @param {NodeJS.ReadableStream} input
+ * @param {AsyncIterable<Buffer>} input
  * @yields {string} one line without its end
  */
 async function* linesOf(input) {
@@ -60,7 +60,7 @@ async function* linesOf(input) {
 
 /**
  * @param {Implementation} implementation
- * @param {Record<string, any>} request
+ * @param {any} request
  * @param {string} scratch folder of the files
  * @returns {object} one of ok, rejected, skipped, error
  */

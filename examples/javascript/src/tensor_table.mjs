@@ -12,7 +12,7 @@ import { SKETCH_SIZE } from './sketch.mjs';
 export const MAX_ELEMENTS = 2 ** 28;
 const RULE = /\.phm_rule(?:_left|_right)?$/;
 const SKETCH = 'sketch.';
-/** forms of one tensor that exclude each other */
+/** @type {readonly [string, string[]][]} forms of one tensor that exclude each other */
 const FORMS = Object.freeze([
   ['W', ['W_left', 'W_right']],
   ['phm_rule', ['phm_rule_left', 'phm_rule_right']],

@@ -74,14 +74,17 @@ export function checkFinite(source, name, entry) {
 }
 
 /**
- * @template {Uint16Array | Uint32Array | Float32Array | Float64Array} T
- * @param {new (buffer: ArrayBuffer, offset: number, length: number) => T} Type
+ * @template {Uint16ArrayConstructor | Uint32ArrayConstructor | Float32ArrayConstructor | Float64ArrayConstructor} T
+ * @param {T} Type
  * @param {Buffer} bytes
- * @returns {T} over the same bytes, or over a copy where they are not aligned
+ * @returns {InstanceType<T>} over the same bytes, or over a copy where they are not aligned
  */
 function viewAs(Type, bytes) {
   const aligned = bytes.byteOffset % Type.BYTES_PER_ELEMENT === 0 ? bytes : Uint8Array.from(bytes);
-  return new Type(aligned.buffer, aligned.byteOffset, bytes.length / Type.BYTES_PER_ELEMENT);
+  const { buffer, byteOffset } = aligned;
+  return /** @type {any} */ (
+    new Type(/** @type {ArrayBuffer} */ (buffer), byteOffset, bytes.length / Type.BYTES_PER_ELEMENT)
+  );
 }
 
 /**
