@@ -91,6 +91,10 @@ def _add_weights(cases: Collector) -> None:
         comment="The weight was scaled: it correlates perfectly.",
         statements=("ONX-7", "SKT-5"),
     )
+    _add_biases(cases, right)
+
+
+def _add_biases(cases: Collector, right: ToyAdapter) -> None:
     biased = replace(TOY, layers=(Linear(WEIGHT, (1, -1, 2, 1)),))
     _add(cases, "E403", "bias", right, biased, comment="The right weight with another bias.", statements=("ONX-8",))
     bare = replace(TOY, layers=(Linear(WEIGHT),))
@@ -156,53 +160,28 @@ def _add_surroundings(cases: Collector) -> None:
     _add(cases, "E604", "norm-position", position, two, comment=comment, statements=("ONX-10",))
 
 
-def _add_overrides(cases: Collector) -> None:
-    def overriding(toy: Toy, values: dict[str, Any], *overrides: JsonObject, **changes: Any) -> ToyAdapter:
-        config = toy_config(toy, overrides=list(overrides), bias_down=False, bias_up=False, **changes)
-        return ToyAdapter.of(toy, config, values)
+def _overriding(toy: Toy, values: dict[str, Any], name: str, kind: str) -> ToyAdapter:
+    """An adapter for a toy that replaces one tensor."""
+    config = toy_config(toy, overrides=[{"name": name, "kind": kind}], bias_down=False, bias_up=False)
+    return ToyAdapter.of(toy, config, values)
 
-    gain = {"name": "norm.0.weight", "kind": "norm"}
-    scale = {"name": "norm.0.scale", "kind": "norm"}
-    wrong = overriding(POST, FLIPPING, scale)
-    _add(
-        cases, "E404", "norm-tensor", wrong, POST, comment="A norm has no tensor of that name.", statements=("ONX-11",)
-    )
-    long = overriding(POST, {**FLIPPING, "override.norm.0.weight": [1, 2, 3]}, gain)
-    _add(
-        cases,
-        "E404",
-        "norm-size",
-        long,
-        POST,
-        comment="A gain of three elements for a norm of four.",
-        statements=("ONX-11",),
-    )
+
+def _add_overrides(cases: Collector) -> None:
+    three = {**FLIPPING, "override.norm.0.weight": [1, 2, 3]}
+    short = {"override.layer.0.bias": [1, 2, 3]}
+    for code, name, toy, values, override, comment in (
+        ("E404", "norm-tensor", POST, FLIPPING, ("norm.0.scale", "norm"), "A norm has no tensor of that name."),
+        ("E404", "norm-size", POST, three, ("norm.0.weight", "norm"), "A gain of three elements for a norm of four."),
+        ("E404", "bias-of-no-site", TOY, {}, ("layer.7.bias", "bias"), "The bias of a linear that is no site's."),
+        ("E404", "bias-size", TOY, short, ("layer.0.bias", "bias"), "A bias of three elements for one of four."),
+        ("E405", "head", TOY, {}, ("head.0.scale", "head"), "An override of kind head."),
+    ):
+        adapter = _overriding(toy, values, *override)
+        _add(cases, code, name, adapter, toy, comment=comment, statements=("ONX-11",))
+    fewer = _overriding(POST, FLIPPING, "norm.0.weight", "norm")
     first = replace(POST, first_norm=UNIT)
-    fewer = overriding(POST, FLIPPING, gain)
     comment = "The graph has more norms than the adapter's backbone."
     _add(cases, "E604", "number-of-norms", fewer, first, comment=comment, statements=("ONX-11",))
-    stranger = overriding(TOY, {}, {"name": "layer.7.bias", "kind": "bias"})
-    _add(
-        cases,
-        "E404",
-        "bias-of-no-site",
-        stranger,
-        TOY,
-        comment="The bias of a linear that is no site's.",
-        statements=("ONX-11",),
-    )
-    short = overriding(TOY, {"override.layer.0.bias": [1, 2, 3]}, {"name": "layer.0.bias", "kind": "bias"})
-    _add(
-        cases,
-        "E404",
-        "bias-size",
-        short,
-        TOY,
-        comment="A bias of three elements for one of four.",
-        statements=("ONX-11",),
-    )
-    head = overriding(TOY, {}, {"name": "head.0.scale", "kind": "head"})
-    _add(cases, "E405", "head", head, TOY, comment="An override of kind head.", statements=("ONX-11",))
 
 
 def _add_heads(cases: Collector) -> None:
@@ -240,6 +219,10 @@ def _add_heads(cases: Collector) -> None:
         comment="Another width between the layers of the head.",
         statements=("ONX-12",),
     )
+    _add_pooler(cases, deep, head)
+
+
+def _add_pooler(cases: Collector, deep: Toy, head: JsonObject) -> None:
     pooled = toy_config(
         deep, head={**head, "shapes": {"head.1.weight": [5, 4]}, "layers": ["head.1"], "pooler": "head.0"}
     )

@@ -29,6 +29,9 @@ from compacter_core.conformance.generate.files_samples import (
 from compacter_core.conformance.generate.files_valid import EXTREMES, OPTIONS, PROJECTIONS
 from compacter_core.conformance.words import Op
 
+SMALL: Final[JsonObject] = config_of(
+    projection={"kind": "dense"}, sites=[site(0, 1)], hidden_size=1, bias_down=False, bias_up=False
+)
 BYTES: Final = ("FMT-27", "FMT-28", "FMT-29")
 NUMBERS: Final[Mapping[str, tuple[float | int, str]]] = {
     "tenth": (0.1, "0.1"),
@@ -65,6 +68,7 @@ def add_writing(cases: Collector) -> None:
     _add_kinds(cases)
     _add_numbers(cases)
     _add_texts(cases)
+    _add_orders(cases)
     _add_refused(cases)
 
 
@@ -114,9 +118,8 @@ def _add_kinds(cases: Collector) -> None:
 
 
 def _add_numbers(cases: Collector) -> None:
-    config = config_of(projection={"kind": "dense"}, sites=[site(0, 1)], hidden_size=1, bias_down=False, bias_up=False)
     for name, (value, spelling) in NUMBERS.items():
-        changed = {**config, "scaling": value}
+        changed = {**SMALL, "scaling": value}
         comment = f"A scaling that is written {spelling}."
         text = _text_with(changed, spelling)
         _write(
@@ -129,7 +132,7 @@ def _add_numbers(cases: Collector) -> None:
             config_text=text,
         )
     training = {"integers": [0, -1, 9_007_199_254_740_991, -9_007_199_254_740_991], "floats": [0.5, -1e-9, 1e300]}
-    changed = {**config, "training": training}
+    changed = {**SMALL, "training": training}
     _write(
         cases, "number/in-training", changed, sample(changed), "Numbers in training.", statements=("FMT-31", "FMT-32")
     )
@@ -142,92 +145,67 @@ def _text_with(config: JsonObject, scaling: str) -> str:
 
 
 def _add_texts(cases: Collector) -> None:
-    small = config_of(projection={"kind": "dense"}, sites=[site(0, 1)], hidden_size=1, bias_down=False, bias_up=False)
     for name, method, comment in (
         ("unicode", "größer 肯定 \U0001d11e", "Letters beyond ASCII are written as themselves."),
         ("escapes", 'a"b\\c/d', "A quote and a backslash are escaped, a slash is not."),
         ("controls", "\b\t\n\f\r\x00\x01\x1b\x1f", "Control characters have escapes."),
-        (
-            "delete-and-separators",
-            "\x7f\x80\u2028\u2029\ufeff",
-            "Other invisible characters are written as themselves.",
-        ),
+        ("delete-and-separators", "\x7f\x80\u2028\u2029\ufeff", "Other invisible characters are written as they are."),
         ("html", "<a href='x'>&</a>", "No other escapes."),
         ("empty", "", "An empty string."),
     ):
-        config = {**small, "method": method}
+        config = {**SMALL, "method": method}
         _write(cases, f"text/{name}", config, sample(config), comment, statements=("FMT-30",))
-    order = {
-        "b": 1,
-        "a": 2,
-        "B": 3,
-        "é": 4,
-        "\uff61": 5,
-        "\U0001d11e": 6,
-        "aa": {"z": 0, "y": 1},
-        "": 7,
-        "10": 8,
-        "9": 9,
-    }
-    config = {**small, "training": order, "extensions": {"z": {"must_understand": False, "b": 0, "a": 1}, "a": IGNORED}}
-    comment = "Keys sorted by code point at every level: U+FF61 before U+1D11E."
-    _write(cases, "text/key-order", config, sample(config), comment, statements=("FMT-29", "CFG-6"))
-    explicit = config_of(bias_down=True, scaling=1, overrides=[], attach={"post": True}, backbone=backbone_of(norms=[]))
-    _write(
-        cases,
-        "text/defaults",
-        explicit,
-        sample(explicit),
-        "Defaults, written and left out.",
-        statements=("FMT-29", "FMT-34"),
-    )
+
+
+def _add_orders(cases: Collector) -> None:
+    """Keys and names in their order, defaults filled in."""
+    keys = ("b", "a", "B", "é", "\uff61", "\U0001d11e", "", "10", "9")
+    order: JsonObject = {key: number for number, key in enumerate(keys)} | {"aa": {"z": 0, "y": 1}}
+    extensions = {"z": {"must_understand": False, "b": 0, "a": 1}, "a": IGNORED}
+    head_names = [{"name": name, "kind": "head"} for name in ("a.b", "a-b", "a_b", "aB", "a.b.c", "a", "A", "Z", "0")]
     attach = {"input": "normed_sum", "skip": "normed_sum", "post": False}
     own = config_of(attach=attach, sites=[site(0, attach={}), site(1, attach={"input": "residual"})])
-    comment = "A site's attach with its own defaults."
-    _write(cases, "text/attach-of-a-site", own, sample(own), comment, statements=("FMT-29", "PLC-7"))
-    later = config_of(spec_version="1.7")
-    _write(
-        cases, "text/later-minor-version", later, sample(later), "The version stays.", statements=("VER-4", "FMT-28")
-    )
-    names = [{"name": name, "kind": "head"} for name in ("a.b", "a-b", "a_b", "aB", "a.b.c", "a", "A", "Z", "0")]
-    config = config_of(overrides=names)
-    _write(
-        cases, "text/name-order", config, sample(config), "Names in the order of their bytes.", statements=("FMT-27",)
-    )
+    explicit = config_of(bias_down=True, scaling=1, overrides=[], attach={"post": True}, backbone=backbone_of(norms=[]))
+    for name, config, comment, statements in (
+        (
+            "key-order",
+            {**SMALL, "training": order, "extensions": extensions},
+            "Keys sorted by code point at every level: U+FF61 before U+1D11E.",
+            ("FMT-29", "CFG-6"),
+        ),
+        ("name-order", config_of(overrides=head_names), "Names in the order of their bytes.", ("FMT-27",)),
+        ("defaults", explicit, "Defaults, written and left out.", ("FMT-29", "FMT-34")),
+        ("attach-of-a-site", own, "A site's attach with its own defaults.", ("FMT-29", "PLC-7")),
+        ("later-minor-version", config_of(spec_version="1.7"), "The version stays.", ("VER-4", "FMT-28")),
+    ):
+        _write(cases, f"text/{name}", config, sample(config), comment, statements=statements)
 
 
 IGNORED: Final[Mapping[str, Any]] = {"must_understand": False, "list": [1, "a", None, True]}
 
 
 def _add_refused(cases: Collector) -> None:
+    """What a reader would refuse is not written (FMT-33)."""
     config = config_of(head=head_of())
     file = sample(config, sketches=True)
     left, bias = "site.encoder.0.ffn.down.W_left", "site.encoder.0.ffn.up.b"
     nan = replace(file.tensors[bias], data=file.tensors[bias].data[:-4] + b"\0\0\xc0\x7f")
     infinite = replace(file.tensors[left], data=pack("F32", [math.inf, 0.0, 0.0, 0.0]))
-    put = {
-        ("E303", "extra"): {"site.encoder.9.ffn.down.b": RawTensor.of("F32", (2,), [1, 2])},
-        ("E304", "transposed"): {left: replace(file.tensors[left], shape=(1, 2, 2))},
-        ("E306", "nan"): {bias: nan},
-        ("E306", "infinity"): {left: infinite},
-        ("E308", "both-forms"): {"shared.phm_rule_left": RawTensor.of("F32", (2, 2, 1), numbers(4, 0))},
-    }
-    for (code, name), tensors in put.items():
+    for code, name, tensors in (
+        ("E303", "extra", {"site.encoder.9.ffn.down.b": RawTensor.of("F32", (2,), [1, 2])}),
+        ("E304", "transposed", {left: replace(file.tensors[left], shape=(1, 2, 2))}),
+        ("E305", "other-type", {bias: RawTensor.of("F16", (4,), numbers(4, 1))}),
+        ("E306", "nan", {bias: nan}),
+        ("E306", "infinity", {left: infinite}),
+        ("E308", "both-forms", {"shared.phm_rule_left": RawTensor.of("F32", (2, 2, 1), numbers(4, 0))}),
+    ):
         changed = replace(file, tensors=canonical_order({**file.tensors, **tensors}))
-        _write(
-            cases,
-            name,
-            config,
-            changed,
-            "What a reader would refuse is not written.",
-            statements=("FMT-33",),
-            code=code,
-        )
+        _refuse(cases, code, name, config, changed)
     for code, name in (("E301", left), ("E301", "sketch.encoder.0.ffn.weight"), ("E302", "shared.phm_rule")):
         rest = {key: tensor for key, tensor in file.tensors.items() if key != name}
-        comment = f"{name} is missing."
-        _write(cases, name.lower(), config, replace(file, tensors=rest), comment, statements=("FMT-33",), code=code)
-    for code, name, changes in (
+        _refuse(cases, code, name.lower(), config, replace(file, tensors=rest))
+    changes: tuple[tuple[str, str, JsonObject], ...] = (
+        ("E202", "depth", {"training": {"x": nested(15)}}),
         ("E203", "method", {"method": 1}),
         ("E204", "version", {"spec_version": "2.0"}),
         ("E205", "unknown-key", {"dropout": 0.1}),
@@ -236,14 +214,11 @@ def _add_refused(cases: Collector) -> None:
         ("E209", "activation", {"non_linearity": "swish"}),
         ("E210", "attach", {"attach": {"post": False}}),
         ("E211", "site", {"sites": [site(0), site(0)]}),
-        ("E202", "depth", {"training": {"x": nested(15)}}),
-    ):
-        _write(
-            cases,
-            name,
-            config | changes,
-            file,
-            "A configuration that a reader would refuse.",
-            statements=("FMT-33",),
-            code=code,
-        )
+    )
+    for code, name, change in changes:
+        _refuse(cases, code, name, config | change, file)
+
+
+def _refuse(cases: Collector, code: str, name: str, config: JsonObject, file: RawFile) -> None:
+    comment = "What a reader would refuse is not written."
+    _write(cases, name, config, file, comment, statements=("FMT-33",), code=code)

@@ -170,7 +170,7 @@ WRITE_MUTANTS: Final[tuple[FileMutant, ...]] = (
         )
         for code in file_codes()
         if code in {"E202", "E203", "E204", "E205", "E207", "E208", "E209", "E210", "E211"}
-        or code in {"E301", "E302", "E303", "E304", "E306", "E308"}
+        or code in {"E301", "E302", "E303", "E304", "E305", "E306", "E308"}
     ),
     _rewriting("by-name-only", "orders tensors by name", _ordered(lambda item: item[0])),
     _rewriting("narrow-first", "orders item sizes ascending", _ordered(lambda e: (_SIZES[e[1]["dtype"]], e[0]))),
