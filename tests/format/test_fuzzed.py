@@ -16,7 +16,7 @@ from tests.fuzz import targets
 from tests.fuzz.samples import configs, file_seeds, files
 from tests.fuzz.targets import TARGETS, InvariantError, fuzz_config, fuzz_copy, fuzz_file, fuzz_header
 
-anything = (
+anything: st.SearchStrategy[Any] = (
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -40,9 +40,9 @@ def headers(draw: st.DrawFn) -> bytes:
             size *= dimension
         end += size
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
-    if header and draw(st.booleans()):
-        entry = header[draw(st.sampled_from(sorted(header)))]
-        entry[draw(st.sampled_from(["dtype", "shape", "data_offsets", "other"]))] = draw(anything)
+    if draw(st.booleans()) and header:
+        name = draw(st.sampled_from(sorted(header)))
+        header[name][draw(st.sampled_from(["dtype", "shape", "data_offsets", "other"]))] = draw(anything)
     if draw(st.booleans()):
         texts: st.SearchStrategy[Any] = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3)
         header["__metadata__"] = draw(texts | anything)

@@ -27,7 +27,7 @@ from compacter_core.format.container import MAX_HEADER, TensorInfo, parse_header
 from compacter_core.format.reader import load_adapter, parse_adapter
 from compacter_core.format.writer import ADAPTER_FILE, CONFIG_FILE, adapter_bytes, save_adapter, save_profile
 from tests.format.builders import RawFile, join, make_adapter, rejected
-from tests.format.hostile import CONFIGS, HEADERS, Make, plain
+from tests.format.hostile import CONFIGS, HEADERS, Make, metadata, plain
 from tests.format.measuring import SECONDS, bound, measure
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices are files on POSIX systems only")
@@ -73,6 +73,37 @@ def test_the_measure_sees_what_a_plain_parser_takes() -> None:
     bomb = join('{"a":[' + "[]," * 10**6 + "[]]}")
     assert measure(lambda: json.loads(bomb[8:])).peak > bound(len(bomb), 1)
     assert measure(lambda: (bomb + b"x") * 2).peak < bound(len(bomb), 1)
+
+
+@pytest.mark.spec("FMT-37")
+def test_the_limits_of_the_metadata_and_of_an_entry() -> None:
+    def keys(count: int, length: int) -> bytes:
+        return metadata({f"{i:0{length}d}": "" for i in range(count)})
+
+    def entry(size: int) -> bytes:
+        text = json.dumps({"dtype": "F32", "shape": [2], "data_offsets": [0, 8]})
+        return join(f'{{"a":{text}{" " * (size - len(text))}}}', bytes(8))
+
+    assert parse_header(keys(1_024, 512)).metadata == {}
+    for count, length in ((1_025, 8), (1, 513)):
+        with rejected(ErrorCode.E102):
+            parse_header(keys(count, length))
+    assert parse_header(entry(16_384)).entries
+    with rejected(ErrorCode.E111):
+        parse_header(entry(16_385))
+
+
+@pytest.mark.spec("CFG-19")
+def test_the_limit_of_the_values_of_a_configuration() -> None:
+    """Commas and opening brackets count, outside strings; a list of n values has n."""
+    config = RawFile.take_apart(adapter_bytes(make_adapter())).config | {"training": {"a": []}}
+    others = sum(map(json.dumps(config).count, ",[{")) - 1
+    for item in (0, "[,{"):
+        config["training"] = {"a": [item] * (65_536 - others)}
+        assert config_from_json(json.dumps(config)).training == config["training"]
+        config["training"]["a"].append(item)
+        with rejected(ErrorCode.E202):
+            config_from_json(json.dumps(config))
 
 
 @pytest.mark.spec("SEC-1", "SEC-3")
