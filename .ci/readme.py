@@ -1,4 +1,4 @@
-"""Run the commands of the README's tour: every fenced block of sh and python, in order, from the repository's root."""
+"""Run the README's commands: every fenced block of sh and python of these sections, in order, from the root."""
 
 import os
 import re
@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SECTIONS = ("A tour", "Your own implementation")
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def main() -> int:
     """Run the blocks; the exit code of the first that fails, else 0."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    tour = text.split("\n## A tour\n")[1].split("\n## ")[0]
-    blocks = _BLOCK.findall(tour)
-    if not blocks:
-        print("the README's tour has no commands", file=sys.stderr)
-        return 1
+    blocks = []
+    for section in SECTIONS:
+        found = _BLOCK.findall(text.split(f"\n## {section}\n")[1].split("\n## ")[0])
+        if not found:
+            print(f"the README's section {section!r} has no commands", file=sys.stderr)
+            return 1
+        blocks += found
     shutil.rmtree(ROOT / "build/tour", ignore_errors=True)
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     for language, code in blocks:
