@@ -1,9 +1,11 @@
 """The exact arithmetic against decimal arithmetic, exact differences, and the reference on integers."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -115,7 +117,7 @@ def test_delta_equals_the_oracle(kind: ProjectionKind, non_linearity: Activation
     got, expected = exact_adapter.delta(site, rows(x)), oracle.delta(site, x)
     # Each of the oracle's sums and products loses one unit of 80 digits of at most the product of all sizes.
     sizes = [size_of(x), *(size_of(*tensors_of(p).values()) ** 3 for p in (site.down, site.up)), size_of(site.scaling)]
-    limit = DECIMAL_ERROR * np.prod(sizes)
+    limit = DECIMAL_ERROR * prod(sizes, start=Fraction(1))
     for pair in zip(got, expected, strict=True):
         assert all(abs(number - as_fraction(other)) <= limit for number, other in zip(*pair, strict=True))
 
@@ -157,8 +159,9 @@ def check_gradients(data: st.DataObject, site: SiteParameters, step: Fraction, r
             values = values[index]
         return place, values
 
-    def slope_of(build: Any) -> Fraction:
-        return (objective(*build(step), g) - objective(*build(-step), g)) / (2 * step)
+    def slope_of(build: Callable[[Fraction], tuple[SiteParameters, Array]]) -> Fraction:
+        up, down = (objective(*build(move), g) for move in (step, -step))
+        return (up - down) / (2 * step)
 
     place, got = element(gradients.x, x)
     assert abs(got - slope_of(lambda move: (site, moved(x, place, move)))) <= limit

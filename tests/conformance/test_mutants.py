@@ -1,4 +1,4 @@
-"""Every mutant is noticed by the suite as it is in the repository, and the implementation they are made from is right."""
+"""Every mutant is noticed by the suite in the repository, and the implementation that they are made from is right."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +27,11 @@ CLASSES = frozenset(op.belongs_to for op in OPS)
 CHUNK = 6
 
 BY_NAME = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-STRUCTURAL = (*TENSOR_MUTANTS, *GRADIENT_MUTANTS, *PLACEMENT_MUTANTS)
+OF_GELUS = ("gelu-for-gelu-new", "gelu-new-for-gelu", "slope-of-other-gelu")
+"""The two GELUs differ by less than F16 and BF16 can be off: only longer types tell them apart."""
+STRUCTURAL = [
+    mutant for mutant in (*TENSOR_MUTANTS, *GRADIENT_MUTANTS, *PLACEMENT_MUTANTS) if mutant.name not in OF_GELUS
+]
 
 
 @cache

@@ -18,6 +18,7 @@ FORWARD_BOUNDS: Final = ("NUM-3", "NUM-4", "NUM-5", "NUM-6", "NUM-7", "NUM-8")
 GRADIENT_BOUNDS: Final = ("NUM-3", "NUM-9", "NUM-10", "NUM-11")
 SUM_BOUND: Final = "NUM-13"
 SCALING_BOUND: Final = "NUM-12"
+SUBLAYER_BOUND: Final = "NUM-16"
 OWN_ATTACH: Final = "PLC-7"
 PRE_NORM: Final = "PLC-8"
 PLACEMENT: Final = ("PLC-4", "PLC-5", "CNF-9")

@@ -131,5 +131,6 @@ def _plan(
     notices: bool = True,
 ) -> Plan:
     attach = config.attach_of(config.sites[0])
-    cited = (*statements.sublayer(config, attach), *more)
+    bounds = () if Flag.EXACT in flags else (statements.SUBLAYER_BOUND,)
+    cited = (*statements.sublayer(config, attach), *bounds, *more)
     return Plan(id=case_id, statements=cited, flags=flags, comment=comment, notices=notices)
