@@ -1,9 +1,12 @@
 """The JSON Schemas of configurations and headers: executed against every file, and tied to the code."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,13 @@ import pytest
 from compacter_core import config as configuration
 from compacter_core.adapter import DType
 from compacter_core.conformance.case import Case
+from compacter_core.conformance.generate.files_bytes import RawTensor
+from compacter_core.conformance.generate.files_canonical import canonical_bytes
 from compacter_core.conformance.schemas import schema_file, violations
 from compacter_core.conformance.words import Op
 from compacter_core.format.container import MAX_DIMENSION, MAX_NAME, MAX_RANK, MAX_TENSORS
+from compacter_core.format.reader import parse_adapter
+from compacter_core.format.writer import adapter_bytes
 from compacter_core.vocabulary import (
     Activation,
     Input,
@@ -26,6 +33,7 @@ from compacter_core.vocabulary import (
 )
 from tests.conformance.file_suite import file_cases, suite
 
+ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = json.loads(schema_file("config").read_text(encoding="utf-8"))
 DEFINITIONS: dict[str, Any] = CONFIG["$defs"]
 
@@ -190,3 +198,24 @@ def test_the_header_schema_has_the_limits_of_the_code() -> None:
     assert schema["maxProperties"] == MAX_TENSORS + 1
     assert schema["propertyNames"]["maxLength"] == MAX_NAME
     assert set(schema["additionalProperties"]["properties"]["dtype"]["enum"]) == set(DType)
+
+
+def test_the_example_of_the_specification_is_valid_and_canonical() -> None:
+    text = (ROOT / "specs" / "file-format.md").read_text(encoding="utf-8")
+    header_text, values = (
+        block.strip() for block in re.findall(r"^```text$(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    )
+    joined = header_text.replace("\n", "")
+    header = json.loads(joined)
+    assert [*violations("header", header)] == []
+    config = json.loads(header["__metadata__"]["compacter.config"])
+    assert [*violations("config", config)] == []
+    numbers = iter(float(word) for word in values.split())
+    tensors = {
+        name: RawTensor.of(entry["dtype"], entry["shape"], [next(numbers) for _ in range(prod(entry["shape"]))])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+    data = canonical_bytes(config, tensors)
+    assert data[8:].startswith(joined.encode())
+    assert data == adapter_bytes(parse_adapter(data))
