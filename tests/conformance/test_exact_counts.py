@@ -10,6 +10,7 @@ from compacter_core.vocabulary import ProjectionKind, ScalingKind
 from tests.support.strategies import adapter_configs
 
 
+@pytest.mark.spec("FWD-23")
 @given(config=adapter_configs())
 def test_the_formulas_count_the_layouts_tensors(config: AdapterConfig) -> None:
     counted = Counted(

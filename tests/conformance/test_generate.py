@@ -43,6 +43,7 @@ def test_sources_depend_on_their_name_alone() -> None:
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.spec("CNF-3")
 @given(name=st.text(max_size=4), exponent=st.integers(-6, 6))
 def test_drawn_values_are_exact_in_every_type(name: str, exponent: int) -> None:
     values = Source(name).dyadic((16,), exponent)
@@ -126,6 +127,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "PARTS", (part,))
 
 
+@pytest.mark.spec("CNF-1")
 @pytest.mark.usefixtures("small")
 def test_a_suite_is_written_and_found_up_to_date(tmp_path: Path) -> None:
     target = tmp_path / "vectors"

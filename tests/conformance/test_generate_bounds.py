@@ -52,6 +52,7 @@ def test_a_bound_that_does_not_end_stays_infinite() -> None:
     np.testing.assert_array_equal(rounded_up(np.array([0.0, np.inf])), [0.0, np.inf])
 
 
+@pytest.mark.spec("NUM-16", "CNF-9")
 @TYPES
 @pytest.mark.parametrize("exponent", [0, -9])
 @settings(max_examples=8)
@@ -98,6 +99,7 @@ def emulated(
     return norm(first) if attach.post else first
 
 
+@pytest.mark.spec("NUM-13", "CNF-8")
 @TYPES
 @settings(max_examples=10)
 @given(name=names, arithmetic=arithmetics, order=orders, choice=st.sampled_from([COMPACTER, SHARED]))
@@ -118,6 +120,7 @@ def test_summed_gradients_stay_below_their_bound(
         assert (np.abs(value - expected[tensor]) <= bounds[tensor]).all(), tensor
 
 
+@pytest.mark.spec("NUM-13")
 def test_several_users_widen_a_bound() -> None:
     """The bound of a shared tensor is more than the sum of its users' bounds (NUM-13)."""
     question = drawn_gradient(COMPACTER.config())(Source("users"))
