@@ -76,20 +76,17 @@ def _unknown_tensors() -> bytes:
 
 
 def _sketches() -> bytes:
-    """Many sites, many bias sketches, no weight sketch."""
-    names = [f"sketch.encoder.{i}.ffn.bias" for i in range(16_000)]
-    adapter = RawFile.take_apart(_shared(16_000))
+    """Many sites, and sketches of none of them."""
+    adapter = RawFile.take_apart(_shared(_MANY))
     header: dict[str, Any] = {"__metadata__": adapter.metadata}
-    for i, name in enumerate([*adapter.tensors, *names]):
-        header[name] = {
-            "dtype": "F32",
-            "shape": [1, 1] if "shared" in name else [1],
-            "data_offsets": [4 * i, 4 * i + 4],
-        }
+    for i, name in enumerate([*adapter.tensors, *(f"sketch.{i}" for i in range(_MANY))]):
+        shape = [1, 1] if name in adapter.tensors else [1]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [4 * i, 4 * i + 4]}
     return join(header, bytes(4 * (len(header) - 1)))
 
 
-_SITES = [{"id": f"encoder.{i}.ffn", "bottleneck_size": 2} for i in range(20_000)]
+_MANY = 20_000
+_SITES = [{"id": f"encoder.{i}.ffn", "bottleneck_size": 2} for i in range(_MANY)]
 _BACKBONE = {"model_type": "b", "hidden_size": 8, "norm_style": "pre", "num_layers": {"encoder": 99_999}}
 _ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -150,12 +147,12 @@ CONFIGS: dict[str, tuple[Make, int, ErrorCode | None]] = {
         None,
     ),
     "sites without tensors": (lambda: with_config(sites=_SITES, backbone=_BACKBONE), 13, ErrorCode.E301),
-    "sites that share all": (lambda: _shared(16_000), 2, None),
-    "sketches of biases": (_sketches, 16_002, ErrorCode.E301),
+    "sites that share all": (lambda: _shared(_MANY), 2, None),
+    "sketches of biases": (_sketches, _MANY + 2, ErrorCode.E301),
     "overrides times norms": (
         lambda: with_config(
-            overrides=[{"name": f"{i}.b", "kind": "norm"} for i in range(15_000)],
-            backbone=_BACKBONE | {"norms": [str(i) for i in reversed(range(20_000))]},
+            overrides=[{"name": f"norm.last.{i}", "kind": "norm"} for i in range(11_000)],
+            backbone=_BACKBONE | {"norms": [*(f"norm.{i:04}" for i in range(31_000)), "norm.last"]},
         ),
         13,
         ErrorCode.E301,
