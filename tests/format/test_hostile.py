@@ -277,6 +277,24 @@ def test_a_file_that_changes_its_size_while_it_is_read(
         load_adapter(file)
 
 
+def test_a_file_that_is_replaced_between_reading_and_reading_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load_with_bytes` gives the bytes of the adapter that it gives, or nothing."""
+    file = tmp_path / "file"
+    save_adapter(make_adapter(), file)
+    load = reader.load_content
+
+    def replacing(*arguments: Any, **options: Any) -> reader.FileContent:
+        content = load(*arguments, **options)
+        save_adapter(make_adapter(seed=1), file)
+        return content
+
+    monkeypatch.setattr(reader, "load_content", replacing)
+    with rejected(ErrorCode.E005):
+        reader.load_with_bytes(file)
+
+
 ESCAPES = "\x1b[2J\x1b]0;title\x07\r\n\x00\x7f\x9b\u202e\u2028"
 
 
