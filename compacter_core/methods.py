@@ -24,6 +24,7 @@ class Method(StrEnum):
     LOW_RANK = "low_rank"
     PHM_ADAPTER = "phm_adapter"
     PARALLEL = "parallel"
+    ADAPTER_DROP = "adapter_drop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,14 @@ class MethodSpec:
         sublayers: which sublayers of every layer get a site, in execution order.
         attach: a key of `ATTACH_PRESETS`.
         shared_phm_rule: whether one rule serves the whole adapter.
+        first_layer: the first layer of each stack that gets sites.
     """
 
     kind: ProjectionKind
     sublayers: tuple[Sublayer, ...]
     attach: str = "houlsby"
     shared_phm_rule: bool = False
+    first_layer: int = 0
 
 
 _BOTH = (Sublayer.SELF_ATTN, Sublayer.FFN)
@@ -62,6 +65,8 @@ METHODS: Final[Mapping[Method, MethodSpec]] = MappingProxyType(
         Method.PHM_ADAPTER: MethodSpec(kind=ProjectionKind.PHM, sublayers=_BOTH),
         # He et al. 2022.
         Method.PARALLEL: MethodSpec(kind=ProjectionKind.DENSE, sublayers=_FFN, attach="parallel"),
+        # Rücklé et al. 2021, as the paper trains it: no adapters in the first five layers of each stack.
+        Method.ADAPTER_DROP: MethodSpec(kind=ProjectionKind.DENSE, sublayers=_BOTH, first_layer=5),
     }
 )
 
@@ -95,7 +100,7 @@ def create_config(
         non_linearity: the activation.
         scaling: a fixed number or the kind of a trained one.
         attach: placement, instead of the method's.
-        layers: indices of the layers that get sites (AdapterDrop); all by default.
+        layers: indices of the layers that get sites; the method's by default.
         sites: the exact site ids, instead of those that the method and `layers` give.
 
     Raises:
@@ -111,7 +116,7 @@ def create_config(
         shared_phm_rule=spec.shared_phm_rule,
     )
     k = _bottleneck(backbone.hidden_size, reduction_factor, n or 1) if bottleneck_size is None else bottleneck_size
-    site_ids = sites if sites is not None else _site_ids(backbone, spec.sublayers, layers)
+    site_ids = sites if sites is not None else _site_ids(backbone, spec, layers)
     return AdapterConfig(
         method=_method(method).value,
         name=name,
@@ -139,10 +144,10 @@ def _bottleneck(hidden_size: int, reduction_factor: int, multiple: int) -> int:
     return max(1, hidden_size // reduction_factor // multiple) * multiple
 
 
-def _site_ids(backbone: Backbone, sublayers: Sequence[Sublayer], layers: Sequence[int] | None) -> list[str]:
+def _site_ids(backbone: Backbone, spec: MethodSpec, layers: Sequence[int] | None) -> list[str]:
     return [
         f"{stack.value}.{layer}.{sublayer.value}"
         for stack, count in backbone.num_layers.items()
-        for layer in (range(count) if layers is None else layers)
-        for sublayer in sublayers
+        for layer in (range(spec.first_layer, count) if layers is None else layers)
+        for sublayer in spec.sublayers
     ]

@@ -21,6 +21,7 @@ def count(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obje
     [
         ("adapter", 4, 0.832),
         ("pfeiffer", 4, 0.427),
+        ("adapter_drop", 4, 0.494),
         ("low_rank", 4, 0.073),
         ("phm_adapter", 4, 0.240),
         ("phm_adapter", 8, 0.160),

@@ -18,7 +18,7 @@ from compacter_core.pytorch import ATTRIBUTE, attach, detach, get_adapter
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import OverrideKind
 from tests.pytorch.helpers import attach_trained, backward, logits, tiny_adapter_config
-from tests.support.models import MODEL_TYPES, TASKS, tiny_config, tiny_inputs, tiny_model
+from tests.support.models import MODEL_TYPES, TASKS, TINY_METHODS, tiny_config, tiny_inputs, tiny_model
 
 
 def hook_count(model: torch.nn.Module) -> int:
@@ -54,7 +54,7 @@ def test_detach_restores_everything(model_type: str, task: str, preset: str) -> 
     attach(model, tiny_adapter_config(model))
 
 
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", TINY_METHODS)
 def test_parameters_have_the_names_of_the_file(method: Method) -> None:
     model = tiny_model("bert")
     attached = attach(model, tiny_adapter_config(model, method))

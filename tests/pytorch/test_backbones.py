@@ -22,6 +22,7 @@ from compacter_core.pytorch import (
 from compacter_core.vocabulary import ScalingKind
 from tests.pytorch.helpers import attach_trained, backward, tiny_adapter_config
 from tests.support.backbones import BACKBONES, HIDDEN, backbone_inputs, run, tiny_backbone
+from tests.support.models import TINY_METHODS
 from tests.support.sublayers import Watch, check_bare, check_sublayer
 
 all_backbones = pytest.mark.parametrize("model_type", BACKBONES)
@@ -60,7 +61,7 @@ def test_norms_are_all_of_them_in_execution_order(model_type: str) -> None:
 
 
 @pytest.mark.spec("PLC-2", "PLC-3", "PLC-8")
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", TINY_METHODS)
 @all_backbones
 def test_methods(model_type: str, method: Method) -> None:
     _check_all_sites(model_type, method=method)

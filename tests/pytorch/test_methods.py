@@ -31,6 +31,7 @@ T5_NORM_GAINS = 47_616
         (Method.COMPACTER_PLUS_PLUS, 4, 0.047),
         (Method.ADAPTER, 4, 0.832),
         (Method.PFEIFFER, 4, 0.427),
+        (Method.ADAPTER_DROP, 4, 0.494),
         (Method.PHM_ADAPTER, 4, 0.240),
         (Method.PHM_ADAPTER, 8, 0.160),
         (Method.PHM_ADAPTER, 12, 0.179),
@@ -54,7 +55,7 @@ def test_every_method_makes_a_config(method: Method) -> None:
     config = create_config(BERT_BASE, method=method.value, name="x")
     assert config.method == method
     assert config.attach == ATTACH_PRESETS[METHODS[method].attach]
-    assert len(config.sites) == 12 * len(METHODS[method].sublayers)
+    assert len(config.sites) == (12 - METHODS[method].first_layer) * len(METHODS[method].sublayers)
     assert [site.layer for site in config.sites] == sorted(site.layer for site in config.sites)
     assert config.backbone is BERT_BASE
     assert set(METHODS) == set(Method)

@@ -14,10 +14,14 @@ from transformers import (
     RobertaConfig,
 )
 
+from compacter_core.methods import METHODS, Method
+
 HIDDEN = 16
 LAYERS = 2
 VOCABULARY = 50
 MODEL_TYPES = ("bert", "roberta", "distilbert")
+# AdapterDrop has no site in models of so few layers.
+TINY_METHODS = tuple(method for method in Method if METHODS[method].first_layer < LAYERS)
 
 _CLASSES = {
     "base": AutoModel,

@@ -62,9 +62,9 @@ def add_count_cases(builder: Builder) -> None:
 
 
 def _of_method(method: Method, backbone: Backbone) -> int:
-    """D = 768 and k = 768 / 32; a site behind each sublayer of the method in each layer."""
+    """D = 768 and k = 768 / 32; a site behind each sublayer of the method in each layer that it does not skip."""
     spec = METHODS[method]
-    sites = len(spec.sublayers) * sum(backbone.num_layers.values())
+    sites = len(spec.sublayers) * sum(layers - spec.first_layer for layers in backbone.num_layers.values())
     return Counted(kind=spec.kind, d=_D, k=[_K] * sites, n=_N, shared_rule=spec.shared_phm_rule).parameters
 
 
