@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from torch import nn
 
 from compacter_core import compatibility
@@ -72,8 +73,12 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
 
 
 def _sketched_arrays(adapter: Adapter, bound: BoundBackbone) -> Iterator[tuple[str, Array]]:
-    """The weights [in, out] and biases that sketches are of, by the sketch's name, made one at a time."""
+    """The weights [in, out] and biases that sketches are of, by the sketch's name, made one at a time.
+
+    An absent bias counts as zeros, as in a graph, whose exporter may have dropped it for that reason.
+    """
     for name, linear in bound.sketched_linears(adapter.config).items():
-        yield weight_name(name), view_array(weight_in_out(linear))
-        if isinstance(linear.bias, nn.Parameter):
-            yield bias_name(name), view_array(linear.bias)
+        weight = view_array(weight_in_out(linear))
+        yield weight_name(name), weight
+        has_bias = isinstance(linear.bias, nn.Parameter)
+        yield bias_name(name), view_array(linear.bias) if has_bias else np.zeros(weight.shape[1], dtype=np.float32)

@@ -117,6 +117,24 @@ def test_other_weights_are_refused(model_type: str, tmp_path: Path) -> None:
     assert error.value.code is ErrorCode.E403
 
 
+@pytest.mark.parametrize("bias", [None, 0.0, 1.0])
+def test_an_absent_bias_counts_as_zeros(bias: float | None, tmp_path: Path) -> None:
+    """An adapter made for a linear with a bias fits one without only if that bias was zero."""
+    model, twin = tiny_backbone("bert"), tiny_backbone("bert")
+    for one, value in ((model, bias), (twin, None)):
+        for layer in one.encoder.layer:
+            for linear in (layer.attention.output.dense, layer.output.dense):
+                linear.bias = None if value is None else torch.nn.Parameter(torch.full_like(linear.bias, value))
+    attach_trained(model)
+    save_pretrained(model, tmp_path)
+    if bias:
+        with pytest.raises(CompacterError) as error:
+            from_pretrained(twin, tmp_path)
+        assert error.value.code is ErrorCode.E403
+    else:
+        from_pretrained(twin, tmp_path)
+
+
 @pytest.mark.parametrize("reentrant", [False, True], ids=["plain", "reentrant"])
 @pytest.mark.parametrize("model_type", sorted(set(BACKBONES) - {"albert"}))  # which transformers does not checkpoint
 def test_gradient_checkpointing(model_type: str, reentrant: bool) -> None:
