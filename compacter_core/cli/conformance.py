@@ -137,6 +137,12 @@ def _add_run(commands: "Subparsers") -> None:
         help="seconds a case may take (default: 60, and 20 where limits are tested)",
     )
     parser.add_argument(
+        "--start-timeout",
+        type=_positive,
+        metavar="S",
+        help="seconds that --command may take to answer the first message, imports included (default: 60)",
+    )
+    parser.add_argument(
         "--memory",
         type=_positive,
         metavar="MIB",

@@ -3,14 +3,19 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 import tempfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from compacter_core.conformance.report import Report
     from compacter_core.conformance.runner import Ceilings
     from compacter_core.conformance.selection import Selection
@@ -26,7 +31,10 @@ def run(args: argparse.Namespace) -> Outcome:
 
     suite = load_suite(args.suite or default_suite())
     lists = None if args.lists is None else load_lists(args.lists)
-    with tempfile.TemporaryDirectory(prefix="compacter-conformance-", ignore_cleanup_errors=True) as folder:
+    with (
+        _termination_as_interrupt(),
+        tempfile.TemporaryDirectory(prefix="compacter-conformance-", ignore_cleanup_errors=True) as folder,
+    ):
         scratch = Path(folder).resolve()
         subject = _subject(args, scratch)
         try:
@@ -107,12 +115,27 @@ def diff_reports(args: argparse.Namespace) -> Outcome:
     return Outcome(found.as_dict(), found.as_text(), ok=not found.is_worse)
 
 
+@contextmanager
+def _termination_as_interrupt() -> "Iterator[None]":
+    """While it lasts SIGTERM, such as that of a CI job's time-out, ends the run as Ctrl-C does: it is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _subject(args: argparse.Namespace, scratch: Path) -> "Subject":
-    from compacter_core.conformance.child import Child
+    from compacter_core.conformance.child import START_SECONDS, Child
     from compacter_core.conformance.resolve import resolve
     from compacter_core.conformance.subject import InProcess
 
-    return InProcess(resolve(args.implementation)) if args.command is None else Child(args.command, scratch)
+    if args.command is None:
+        return InProcess(resolve(args.implementation))
+    return Child(args.command, scratch, start_seconds=args.start_timeout or START_SECONDS)
 
 
 def _selection(args: argparse.Namespace) -> "Selection":
@@ -143,6 +166,9 @@ def _reproduce(args: argparse.Namespace) -> str:
     for option in ("command", "implementation", "suite"):
         if (value := getattr(args, option)) is not None:
             words += [f"--{option}", str(value)]
+    for option in ("timeout", "start_timeout", "memory"):
+        if (value := getattr(args, option)) is not None:
+            words += [f"--{option.replace('_', '-')}", repr(value).removesuffix(".0")]
     return shlex.join(words)
 
 

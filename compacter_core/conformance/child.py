@@ -8,7 +8,7 @@ from typing import Final
 from compacter_core.config import SPEC_VERSION
 from compacter_core.conformance.implementation import Answer, Capabilities, Done, Failed, Request
 from compacter_core.conformance.memory import MemoryWatch, is_measured
-from compacter_core.conformance.process import NoAnswerError, Process
+from compacter_core.conformance.process import NoAnswerError, Process, TooLateError
 from compacter_core.conformance.protocol import (
     PROTOCOL,
     answer_from_json,
@@ -20,8 +20,8 @@ from compacter_core.conformance.protocol import (
 from compacter_core.conformance.subject import Asked, Ceiling
 from compacter_core.errors import CompacterError, ErrorCode
 
-START_SECONDS: Final = 120.0
-"""Ceiling of the handshake: large libraries are imported in it."""
+START_SECONDS: Final = 60.0
+"""Usual ceiling of the handshake: large libraries are imported in it."""
 _STOP_SECONDS: Final = 5.0
 _MIB: Final = 2**20
 
@@ -32,12 +32,13 @@ class Child:
     Args:
         command: a command line, split as a POSIX shell does, but run without one.
         scratch: folder of the files of all requests.
+        start_seconds: that the handshake may take.
 
     Raises:
         CompacterError: E001 if the command line cannot be split.
     """
 
-    def __init__(self, command: str, scratch: Path) -> None:
+    def __init__(self, command: str, scratch: Path, *, start_seconds: float = START_SECONDS) -> None:
         try:
             self._command = shlex.split(command)
         except ValueError as error:
@@ -45,6 +46,7 @@ class Child:
         if not self._command:
             raise CompacterError(ErrorCode.E001, "command is empty", value=command, expected="a program")
         self._scratch = scratch
+        self._start_seconds = start_seconds
         self._process: Process | None = None
         self._watch: MemoryWatch | None = None
         self._seq = 0
@@ -65,7 +67,7 @@ class Child:
         self._process, self._seq = Process(self._command), 0
         start = {"cmd": "start", "protocol": PROTOCOL, "spec": SPEC_VERSION, "scratch": str(self._scratch)}
         try:
-            answer = self._exchange(self._process, start, Ceiling(START_SECONDS, 0))
+            answer = self._exchange(self._process, start, Ceiling(self._start_seconds, 0))
             if not isinstance(answer, Done):
                 raise CompacterError(ErrorCode.E801, "start was not answered with ok", value=answer)
             capabilities = capabilities_from_json(answer.value)
@@ -74,9 +76,9 @@ class Child:
             self._end()
             raise CompacterError(
                 ErrorCode.E001,
-                f"the command does not speak the conformance protocol: {error}{said}",
+                f"the command does not speak the conformance protocol: {_cause(error)}{said}",
                 value=shlex.join(self._command),
-                remedy="See specs/conformance.md, [CNF-14], and what the command prints when started by hand.",
+                remedy=f"{_hint(error)}See specs/conformance.md, [CNF-14], for the messages.",
             ) from error
         if is_measured():
             self._watch = MemoryWatch(self._process.pid)
@@ -95,7 +97,7 @@ class Child:
             answer = self._exchange(process, {"cmd": "run", **request_to_json(request)}, ceiling)
             self._check_memory(ceiling)
         except (NoAnswerError, CompacterError) as error:
-            answer = Failed(f"{error}{_said(process)}")
+            answer = Failed(f"{_cause(error)}{_said(process)}")
             seconds, peak = time.perf_counter() - began, self._peak()
             self._end()
             return Asked(answer, seconds, peak)
@@ -140,6 +142,20 @@ class Child:
 
     def _peak(self) -> int | None:
         return None if self._watch is None else self._watch.peak()
+
+
+def _cause(error: NoAnswerError | CompacterError) -> str:
+    """What went wrong, without a code: the codes of the runner are none of the implementation's."""
+    return str(error).removeprefix(f"{error.code.name}: ") if isinstance(error, CompacterError) else str(error)
+
+
+def _hint(error: NoAnswerError | CompacterError) -> str:
+    if not isinstance(error, TooLateError):
+        return ""
+    return (
+        "If the program answers on a terminal, it has to flush standard output after every line, which is buffered in "
+        "a pipe; if it needs longer to start, add --start-timeout. "
+    )
 
 
 def _said(process: Process) -> str:

@@ -12,6 +12,7 @@ from compacter_core.adapter import Array, DType
 from compacter_core.errors import CompacterError, ErrorCode
 
 BOUND: Final = "bound"
+_LARGE: Final = 1e4
 Precision = tuple[DType, DType]
 """Type of storage and type of sums."""
 
@@ -105,11 +106,9 @@ def _compare_tensor(name: str, got: Array, expected: Expected) -> Comparison:
     if worst <= 1.0:
         return Comparison(worst, None)
     bad = int(np.count_nonzero(ratio > 1.0))
-    return Comparison(
-        worst,
-        f"{name}{list(index)}: got {_number(values[index])}, expected {_number(expected.values[index])} "
-        f"within {_number(expected.bound[index])}, {_times(worst)}; {bad} of {ratio.size} elements are wrong",
-    )
+    pair = f"{name}{list(index)}: got {_number(values[index])}, expected {_number(expected.values[index])}"
+    why = _why(float(values[index]), float(expected.values[index]), float(expected.bound[index]), worst)
+    return Comparison(worst, f"{pair}{why}; {bad} of {ratio.size} elements are wrong")
 
 
 def _ratios(got: NDArray[np.float64], expected: Expected) -> NDArray[np.float64]:
@@ -131,5 +130,17 @@ def _number(value: Any) -> str:
     return repr(float(value))
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.6g} times the bound" if math.isfinite(ratio) else "which no element may miss"
+def _why(got: float, expected: float, bound: float, ratio: float) -> str:
+    """Why that is wrong, after got and expected."""
+    if not math.isfinite(expected):
+        return ""
+    if not math.isfinite(got):
+        return ", which is finite"
+    if bound == 0:
+        return "; the bound is 0, so the exact value is required"
+    return f" within {_number(bound)}, {shown_ratio(ratio)} times the bound"
+
+
+def shown_ratio(ratio: float) -> str:
+    """A ratio of error to bound for people: four decimals, or a power of ten where it is large."""
+    return f"{ratio:.4f}" if ratio < _LARGE else f"{ratio:.3e}"

@@ -47,7 +47,7 @@ def _add(suite: ElementTree.Element, row: Row, result: Result) -> None:
     case = ElementTree.SubElement(suite, "testcase", attributes)
     element = _ELEMENTS.get(result.verdict)
     if element is not None:
-        detail = _clean(result.detail or result.verdict.value)
+        detail = _clean(result.text or result.verdict.value)
         inner = ElementTree.SubElement(case, element, {"message": detail.splitlines()[0], "type": result.verdict.value})
         inner.text = detail
 

@@ -25,6 +25,10 @@ class NoAnswerError(Exception):
     """There is no answer: the child has ended, is late, wrote too long a line, or took too much. The message says."""
 
 
+class TooLateError(NoAnswerError):
+    """The time is over, and the child is silent."""
+
+
 class Process:
     """A running child in a process group of its own.
 
@@ -76,7 +80,8 @@ class Process:
         """The next line; `tick` is called every now and then while there is none.
 
         Raises:
-            NoAnswerError: after that many seconds, at the end of the output, or for a line longer than `MAX_LINE`.
+            TooLateError: after that many seconds.
+            NoAnswerError: at the end of the output, or for a line longer than `MAX_LINE`.
         """
         deadline = time.monotonic() + seconds
         while (remaining := deadline - time.monotonic()) > 0:
@@ -90,7 +95,7 @@ class Process:
             if len(line) > MAX_LINE:
                 raise NoAnswerError(f"a line of more than {MAX_LINE} bytes")
             return line
-        raise NoAnswerError(f"no answer within {seconds:g} s")
+        raise TooLateError(f"no answer within {seconds:g} s")
 
     def last_errors(self) -> list[str]:
         """The last lines of standard error."""

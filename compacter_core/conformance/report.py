@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from compacter_core.adapter import DType
+from compacter_core.conformance.compare import shown_ratio
 from compacter_core.conformance.implementation import Capabilities
 from compacter_core.conformance.protocol import capabilities_to_json
 from compacter_core.conformance.words import ConformanceClass, Op, Verdict
@@ -21,6 +22,7 @@ _COUNTS: Final = {
     Verdict.XPASSED: "xpassed",
 }
 _SHOWN_FAILURES: Final = 30
+_SHOWN_NAMES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Result:
         verdict: how it went.
         worst_ratio: of error to bound; None without numbers. It is infinite where no bound could help.
         detail: got and expected, or the reason.
+        reproduce: a command line that asks this alone.
         seconds: that the implementation took.
         peak_memory: in bytes, above what it had before; None where it is not measured.
     """
@@ -44,8 +47,20 @@ class Result:
     verdict: Verdict
     worst_ratio: float | None = None
     detail: str | None = None
+    reproduce: str | None = None
     seconds: float = 0.0
     peak_memory: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "forward/nan/relu [F32]"."""
+        return self.case if self.dtype is None else f"{self.case} [{self.dtype.value}]"
+
+    @property
+    def text(self) -> str | None:
+        """What there is to say: the detail, then how to see it again."""
+        again = None if self.reproduce is None else f"reproduce: {self.reproduce}"
+        return "\n".join(filter(None, (self.detail, again))) or None
 
     def as_dict(self) -> dict[str, Any]:
         """As in the report."""
@@ -56,7 +71,7 @@ class Result:
             "dtype": None if self.dtype is None else self.dtype.value,
             "verdict": self.verdict.value,
             "worst_ratio": _finite(self.worst_ratio),
-            "detail": self.detail,
+            "detail": self.text,
             "seconds": round(self.seconds, 6),
             "peak_memory": self.peak_memory,
         }
@@ -171,7 +186,7 @@ class Report:
 def _table(rows: Sequence[Row]) -> str:
     cells = [("class", "passed", "worst error/bound", "")]
     for row in rows:
-        ratio = "" if row.worst_ratio is None else f"{row.worst_ratio:.4f}"
+        ratio = "" if row.worst_ratio is None else shown_ratio(row.worst_ratio)
         others = [f"{row.count(v)} {_COUNTS[v]}" for v in Verdict if v is not Verdict.PASSED and row.count(v)]
         left_out = row.cases - len(row.results)
         others += [f"{left_out} not chosen"] * bool(left_out)
@@ -185,14 +200,24 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _failures(results: Sequence[Result]) -> list[str]:
-    bad = [result for result in results if result.verdict in (Verdict.FAILED, Verdict.ERROR, Verdict.XPASSED)]
-    lines = []
-    for result in bad[:_SHOWN_FAILURES]:
-        name = result.case if result.dtype is None else f"{result.case} [{result.dtype.value}]"
-        detail = [f"    {line}" for line in (result.detail or "").splitlines()]
-        lines.append("\n".join([f"{result.verdict.value.upper()} {name}", *detail]))
-    more = len(bad) - _SHOWN_FAILURES
-    return lines + ([f"... and {more} more, see the report"] if more > 0 else [])
+    """What did not pass; results that say the same are one entry, with the first one's way to see it again."""
+    groups: dict[tuple[Verdict, str | None], list[Result]] = {}
+    for result in results:
+        if result.verdict in (Verdict.FAILED, Verdict.ERROR, Verdict.XPASSED):
+            groups.setdefault((result.verdict, result.detail), []).append(result)
+    shown = [_failure(group) for group in list(groups.values())[:_SHOWN_FAILURES]]
+    more = sum(map(len, list(groups.values())[_SHOWN_FAILURES:]))
+    return shown + [f"... and {more} more, see the report"] * bool(more)
+
+
+def _failure(group: Sequence[Result]) -> str:
+    names = ", ".join(result.name for result in group[:_SHOWN_NAMES])
+    more = len(group) - _SHOWN_NAMES
+    head = f"{group[0].verdict.value.upper()} {names}" + (f" and {more} more" if more > 0 else "")
+    lines = (group[0].text or "").splitlines()
+    if len(group) > 1:
+        head += f" ({len(group)} cases say the same)"
+    return "\n".join([head, *(f"    {line}" for line in lines)])
 
 
 def _conclusion(report: Report) -> str:

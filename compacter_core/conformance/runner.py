@@ -70,7 +70,7 @@ def run_suite(
         lists: what to skip and what is expected to fail.
         ceilings: of time and memory.
         progress: where progress is shown; None shows none.
-        reproduce: the command line that a failure's detail completes by `--case ID --dtypes T`.
+        reproduce: the command line that a failure completes by `--case ID --dtypes T`.
 
     Raises:
         CompacterError: E001 if nothing is chosen, or something that is not claimed; E801 for a defective suite; and
@@ -144,7 +144,8 @@ class _Run:
             dtype=dtype,
             verdict=verdict,
             worst_ratio=judgement.worst_ratio,
-            detail=self._detail(case, dtype, judgement, expected),
+            detail=_detail(judgement, expected),
+            reproduce=self._reproduce(case, dtype, judgement),
             seconds=seconds,
             peak_memory=max(peaks, default=None),
         )
@@ -170,15 +171,16 @@ class _Run:
     def _precision(self, dtype: DType | None) -> Precision | None:
         return None if dtype is None else (dtype, self.capabilities.accumulate[dtype])
 
-    def _detail(self, case: Case, dtype: DType | None, judgement: Judgement, expected: Entry | None) -> str | None:
-        parts = [printable(judgement.detail)] if judgement.detail else []
-        if judgement.verdict in (Verdict.FAILED, Verdict.ERROR) and self.reproduce is not None:
-            parts.append(
-                f"reproduce: {self.reproduce} --case {case.id}" + (f" --dtypes {dtype.value}" if dtype else "")
-            )
-        if expected is not None:
-            parts.insert(0, f"on the list of expected failures: {expected.reason}")
-        return "\n".join(parts) or None
+    def _reproduce(self, case: Case, dtype: DType | None, judgement: Judgement) -> str | None:
+        if self.reproduce is None or judgement.verdict not in (Verdict.FAILED, Verdict.ERROR):
+            return None
+        return f"{self.reproduce} --case {case.id}" + (f" --dtypes {dtype.value}" if dtype else "")
+
+
+def _detail(judgement: Judgement, expected: Entry | None) -> str | None:
+    parts = [f"on the list of expected failures: {expected.reason}"] if expected is not None else []
+    parts += [printable(judgement.detail)] if judgement.detail else []
+    return "\n".join(parts) or None
 
 
 def _other_seed(case: Case) -> int:

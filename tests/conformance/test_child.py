@@ -272,6 +272,16 @@ def test_a_child_without_a_handshake_is_a_wrong_call(scratch: Path, args: tuple[
         Child(command("handshake.py", *args), scratch).describe()
     assert caught.value.code is ErrorCode.E001
     assert said in str(caught.value)
+    assert str(caught.value).count("E001") == 1
+    assert "E801" not in str(caught.value)
+    assert "flush" not in str(caught.value)
+
+
+@pytest.mark.spec("CNF-14")
+def test_a_child_that_does_not_flush_is_told_to(scratch: Path) -> None:
+    child = Child(command("handshake.py", '{"seq": 0, "ok": {}}', "buffered"), scratch, start_seconds=0.5)
+    with pytest.raises(CompacterError, match=r"no answer within 0.5 s.*flush standard output after every line"):
+        child.describe()
 
 
 @pytest.mark.parametrize(

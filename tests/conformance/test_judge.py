@@ -42,12 +42,18 @@ def forward_case(**expect: Any) -> Case:
 
 
 def judge_output(
-    tmp_path: Path, out: bytes | None, case: Case, files: Mapping[str, bytes], answer: Answer | None = None
+    tmp_path: Path,
+    out: bytes | None,
+    case: Case,
+    files: Mapping[str, bytes],
+    answer: Answer | None = None,
+    *,
+    asked: DType | None = None,
 ) -> Judgement:
     path = tmp_path / "out"
     if out is not None:
         path.write_bytes(out)
-    request = Request(case=case.id, op=case.op, dtype=None, files={}, args=case.args, out=path)
+    request = Request(case=case.id, op=case.op, dtype=asked, files={}, args=case.args, out=path)
     reply = Reply(request, Done() if answer is None else answer)
     return judge(in_memory(case, files=files), case, PRECISION if case.dtypes else None, [reply])
 
@@ -57,10 +63,12 @@ def judge_tensors(
     got: Mapping[str, Array],
     expected: Mapping[str, Array],
     bound: float = BOUND,
+    *,
     dtype: DType = DType.F64,
+    asked: DType | None = None,
 ) -> Judgement:
     files = {"files/expected": with_bounds(expected, bound, KIND, "F64.F64")}
-    return judge_output(tmp_path, write_tensors(got, dtype), forward_case(), files)
+    return judge_output(tmp_path, write_tensors(got, dtype), forward_case(), files, asked=asked)
 
 
 def changed(index: tuple[int, ...], value: float) -> Array:
@@ -92,12 +100,22 @@ def test_nothing_but_the_value_meets_a_bound_of_0(tmp_path: Path, wrong: float) 
     judgement = judge_tensors(tmp_path, {"y": changed((0, 0), wrong)}, {"y": VALUES}, bound=0.0)
     assert judgement.verdict is Verdict.FAILED
     assert judgement.worst_ratio == math.inf
-    assert "y[0, 0]" in str(judgement.detail)
+    said = "the bound is 0, so the exact value is required" if math.isfinite(wrong) else "expected 0.0, which is finite"
+    assert said in str(judgement.detail)
+    assert str(judgement.detail).startswith("y[0, 0]: got ")
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_no_finite_bound_excuses_what_is_not_finite(tmp_path: Path, wrong: float) -> None:
     assert judge_tensors(tmp_path, {"y": changed((0, 1), wrong)}, {"y": VALUES}, bound=1e300).verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(1.5, "1.5000 times the bound"), (1e4, "1.000e+04 times"), (2e30, "2.000e+30 times")]
+)
+def test_a_ratio_is_short(tmp_path: Path, ratio: float, said: str) -> None:
+    judgement = judge_tensors(tmp_path, {"y": changed((0, 0), ratio * 2.0**-10)}, {"y": VALUES}, bound=2.0**-10)
+    assert said in str(judgement.detail)
 
 
 @pytest.mark.parametrize("expected", [math.nan, math.inf, -math.inf])
@@ -153,10 +171,18 @@ def test_the_tensors_are_exactly_those_expected(tmp_path: Path, got: dict[str, A
     assert said in str(judgement.detail)
 
 
-@pytest.mark.parametrize("dtype", DType)
-def test_the_output_may_be_of_any_type(tmp_path: Path, dtype: DType) -> None:
-    got = VALUES.astype(dtype.memory)
-    assert judge_tensors(tmp_path, {"y": got}, {"y": VALUES}, bound=0.0, dtype=dtype).verdict is Verdict.PASSED
+@pytest.mark.spec("CNF-15")
+@pytest.mark.parametrize("asked", DType)
+@pytest.mark.parametrize("answered", DType)
+def test_the_output_has_the_type_of_the_request(tmp_path: Path, asked: DType, answered: DType) -> None:
+    """Also where every value is right: the bound allows for one rounding to the type that was asked for."""
+    got = {"y": VALUES.astype(answered.memory)}
+    judgement = judge_tensors(tmp_path, got, {"y": VALUES}, bound=0.0, dtype=answered, asked=asked)
+    if asked is answered:
+        assert judgement.verdict is Verdict.PASSED
+    else:
+        assert judgement.verdict is Verdict.FAILED
+        assert judgement.detail == f"y has type {answered}; expected {asked}, the type of the request"
 
 
 def test_integers_are_no_output(tmp_path: Path) -> None:

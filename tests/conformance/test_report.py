@@ -115,10 +115,24 @@ def test_the_text_shows_the_table_and_what_is_wrong() -> None:
 
 
 def test_the_text_of_many_failures_ends() -> None:
-    many = tuple(result(f"f/{i}", Verdict.FAILED, detail="x" * 50) for i in range(100))
+    many = tuple(result(f"f/{i}", Verdict.FAILED, detail=f"got {i}") for i in range(100))
     text = replace(REPORT, rows=(Row(FORWARD, DType.F32, many, 100),)).as_text()
     assert "... and 70 more, see the report" in text
     assert "f/30" not in text
+
+
+def test_failures_that_say_the_same_are_told_once() -> None:
+    same = [replace(result(f"f/{i}", Verdict.ERROR, detail="KeyError: 'W'"), reproduce=f"run f/{i}") for i in range(22)]
+    other = [result("f/other", Verdict.FAILED, detail="KeyError: 'W'"), result("f/alone", Verdict.ERROR, detail="else")]
+    report = replace(REPORT, rows=(Row(FORWARD, DType.F32, (*same, *other), 24),))
+    text = report.as_text()
+    first = "ERROR f/0 [F32], f/1 [F32], f/2 [F32] and 19 more (22 cases say the same)"
+    assert f"{first}\n    KeyError: 'W'\n    reproduce: run f/0\nFAILED f/other [F32]\n    KeyError: 'W'\n" in text
+    assert "ERROR f/alone [F32]\n    else\n" in text
+    assert text.count("reproduce") == 1
+    assert [each["detail"] for each in report.as_dict()["results"][20:23]] == [
+        "KeyError: 'W'\nreproduce: run f/20", "KeyError: 'W'\nreproduce: run f/21", "KeyError: 'W'"
+    ]  # fmt: skip
 
 
 def test_the_text_of_a_good_run_says_so() -> None:

@@ -77,7 +77,8 @@ def test_a_wrong_number_fails_and_says_how_to_see_it_again(tmp_path: Path) -> No
     (result,) = report.results
     assert result.verdict is Verdict.FAILED
     assert "delta[0, 0]: got " in str(result.detail)
-    assert str(result.detail).endswith("\nreproduce: compacter x --case forward/integers --dtypes F32")
+    assert result.reproduce == "compacter x --case forward/integers --dtypes F32"
+    assert str(result.text).endswith(f"\nreproduce: {result.reproduce}")
     assert not report.conformant
 
 
@@ -126,7 +127,7 @@ def test_what_an_implementation_says_is_made_safe(tmp_path: Path) -> None:
     detail = str(report.results[1].detail)
     assert detail.startswith("red \\x1b[31m\\ud800\\r\nsecond linexxx")
     assert len(detail) < 5_000
-    assert detail.endswith("…\nreproduce: compacter x --case count/b")
+    assert detail.endswith("…")
     report.as_text().encode()
 
 

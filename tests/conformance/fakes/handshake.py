@@ -1,10 +1,12 @@
-"""A child that gets no further than its answer to `start`, which is its argument; without one it ends at once."""
+"""A child that answers `start` with its argument and no more; without one it ends, with two it does not flush."""
 
+import os
 import sys
 import time
 
 if len(sys.argv) == 1:
     sys.exit("no licence found")
 sys.stdin.readline()
-print(sys.argv[1], flush=True)
+output = os.fdopen(os.dup(1), "w")  # buffered, whatever the environment says about standard output
+print(sys.argv[1], file=output, flush=len(sys.argv) == 2)
 time.sleep(600)
