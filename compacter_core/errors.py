@@ -141,8 +141,8 @@ def _shorten(value: object, limit: int = 200) -> str:
 
 
 def _printable(text: str, limit: int = 1_000) -> str:
-    """The text with control characters as escapes, at most `limit` characters of it."""
-    shown = text if len(text) <= limit else text[: limit - 1] + "…"
+    """The text in one line, with control characters as escapes, at most `limit` characters of it."""
+    shown = (text if len(text) <= limit else text[: limit - 1] + "…").replace("\n", " ")
     if shown.isprintable():
         return shown
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in shown)
