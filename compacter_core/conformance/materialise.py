@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from compacter_core.adapter import Array, DType
+from compacter_core.conformance.adapter_files import config_text, with_config_text
 from compacter_core.conformance.case import Case
 from compacter_core.conformance.implementation import Request
 from compacter_core.conformance.recipe import SUFFIX, parse_recipe, write_recipe
@@ -31,7 +32,8 @@ def materialise(
     Args:
         suite: where the files come from.
         case: what is asked.
-        dtype: type of adapter and inputs; None for operations without numbers, whose files go as they are.
+        dtype: type of adapter and inputs; None for operations without numbers, whose files go as they are. An adapter
+            of another type keeps the text of its configuration, which need not be the canonical one.
         scratch: an existing folder.
         prefix: makes the names unique there.
         args: values that replace those of the case.
@@ -71,7 +73,7 @@ def _cast_adapter(data: bytes, dtype: DType, case: Case, path: str) -> bytes:
     rounded = cast(adapter, dtype)
     for name, array in adapter.tensors.items():
         _check_exact(array, rounded.tensors[name], dtype, f"case {case.id}: tensor {name} of {path}")
-    return adapter_bytes(rounded)
+    return with_config_text(adapter_bytes(rounded), config_text(data))
 
 
 def _cast_tensors(data: bytes, dtype: DType, case: Case, path: str) -> bytes:

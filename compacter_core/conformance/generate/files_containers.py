@@ -18,6 +18,7 @@ from compacter_core.conformance.generate.files_bytes import (
 from compacter_core.conformance.generate.files_collector import Collector
 from compacter_core.conformance.generate.files_liberties import MAX_HEADER, nested
 from compacter_core.conformance.generate.files_samples import config_of, sample, site
+from compacter_core.conformance.generate.files_statements import BY_CODE
 from compacter_core.conformance.recipe import Segment
 from compacter_core.conformance.words import Flag
 
@@ -75,7 +76,8 @@ def _add_lengths(cases: Collector) -> None:
     cases.refuse("E102", "one-byte-over", recipe, "A right header of 16 MiB and one byte.", flags=LIMITS)
     for name, length in (("2-to-the-63", 2**63), ("all-ones", 2**64 - 1)):
         comment = "An absurd length is a header over the limit: nothing may be computed with it before."
-        cases.refuse("E102", name, length_field(length) + whole[8:], comment, flags=LIMITS)
+        data = length_field(length) + whole[8:]
+        cases.refuse("E102", name, data, comment, statements=(*BY_CODE["E102"], "ERR-4"), flags=LIMITS)
 
 
 def _add_header_texts(cases: Collector) -> None:
@@ -273,6 +275,7 @@ def _odd_names() -> Iterator[tuple[str, str]]:
         ("foreign-digit", "site.encoder.\u0663.ffn"),
         ("line-feed", DOWN + "\n"),
         ("zero-byte", DOWN + "\0"),
+        ("surrogate", DOWN + "\ud800"),
         ("metadata-like", "__metadata__."),
     )
 
@@ -284,7 +287,8 @@ def _add_other_formats(cases: Collector) -> None:
         4: b"\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01w\x94K\x01s.",
         5: b"\x80\x05\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x01w\x94K\x01s.",
     }
-    for protocol, data in pickled.items():
-        cases.refuse("E112", f"pickle-{protocol}", data, f"A pickle of protocol {protocol}.")
-    cases.refuse("E112", "pickle-of-2-bytes", b"\x80\x02", "The shortest beginning of a pickle.")
-    cases.refuse("E112", "zip", b"PK\x03\x04\x14\0\0\0\0\0" + bytes(40), "A zip archive, as torch.save writes.")
+    samples = {f"pickle-{protocol}": (data, f"A pickle of protocol {protocol}.") for protocol, data in pickled.items()}
+    samples["pickle-of-2-bytes"] = (b"\x80\x02", "The shortest beginning of a pickle.")
+    samples["zip"] = (b"PK\x03\x04\x14\0\0\0\0\0" + bytes(40), "A zip archive, as torch.save writes.")
+    for name, (data, comment) in samples.items():  # their lengths, as safetensors, would be wrong too
+        cases.refuse("E112", name, data, comment, statements=(*BY_CODE["E112"], "ERR-4"))

@@ -7,11 +7,13 @@ from typing import Final, TypeVar
 import numpy as np
 
 from compacter_core.adapter import Array, DType
+from compacter_core.conformance.adapter_files import with_config_text
 from compacter_core.conformance.case import Case, Expectation
 from compacter_core.conformance.generate.bounds import PAIRS, rounded_up
 from compacter_core.conformance.generate.builder import Builder
 from compacter_core.conformance.generate.questions import Question, Tensors
 from compacter_core.conformance.generate.source import Source
+from compacter_core.conformance.generate.sparse import sparse_text
 from compacter_core.conformance.generate.tensor_bytes import tensor_bytes
 from compacter_core.conformance.mutants import mutants_for
 from compacter_core.conformance.mutation.mutant import Mutant
@@ -45,6 +47,7 @@ class Plan:
         dtypes: types it is run in.
         comment: what is special about it, in words.
         notices: whether it has to notice the mutants that its configuration is open to.
+        sparse: whether the adapter file leaves out every key of the configuration that has its default.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Plan:
     dtypes: tuple[DType, ...] = EVERY_DTYPE
     comment: str = ""
     notices: bool = True
+    sparse: bool = False
 
 
 def add(builder: Builder, plan: Plan, make: Callable[[Source], Question]) -> None:
@@ -117,8 +121,9 @@ def _bounds(question: Question, pair: tuple[DType, DType], *, exact: bool) -> Te
 
 
 def _add(builder: Builder, plan: Plan, question: Question, expected: Tensors) -> None:
+    adapter = adapter_bytes(question.adapter)
     files = {
-        "adapter": adapter_bytes(question.adapter),
+        "adapter": with_config_text(adapter, sparse_text(question.adapter.config)) if plan.sparse else adapter,
         "inputs": tensor_bytes({name: _stored(array) for name, array in question.inputs().items()}),
     }
     paths = {name: builder.file(f"{plan.id}.{name}.safetensors", data) for name, data in files.items()}

@@ -14,6 +14,7 @@ LARGE_ARGUMENTS: Final = "FWD-20"
 NAN_ROWS: Final = "FWD-21"
 EMPTY_INPUT: Final = "FWD-22"
 COUNT: Final = "FWD-23"
+DEFAULTS: Final = "CFG-5"
 FORWARD_BOUNDS: Final = ("NUM-3", "NUM-4", "NUM-5", "NUM-6", "NUM-7", "NUM-8")
 GRADIENT_BOUNDS: Final = ("NUM-3", "NUM-9", "NUM-10", "NUM-11")
 SUM_BOUND: Final = "NUM-13"

@@ -8,6 +8,7 @@ from typing import Final
 
 from compacter_core.conformance.generate.builder import Builder
 from compacter_core.conformance.generate.count import add_count_cases
+from compacter_core.conformance.generate.defaults import add_default_cases
 from compacter_core.conformance.generate.files_cases import add_file_cases
 from compacter_core.conformance.generate.forward import add_forward_cases
 from compacter_core.conformance.generate.forward_activations import add_activation_cases
@@ -23,6 +24,7 @@ PARTS: Final[tuple[Callable[[Builder], None], ...]] = (
     add_exact_forward_cases,
     add_activation_cases,
     add_edge_cases,
+    add_default_cases,
     add_gradient_cases,
     add_sublayer_cases,
     add_initialise_cases,
