@@ -18,6 +18,7 @@ MEMORY_MIB: Final = 512
 """A process that needs more, fuzzer included, is a finding: inputs are a few kibibytes."""
 
 _STATUS = re.compile(r"^#(\d+)\s.*?cov: (\d+)", re.MULTILINE)
+_INTERRUPTED = "libFuzzer: run interrupted"
 _STATISTIC = re.compile(r"^stat::(\w+):\s+(\d+)", re.MULTILINE)
 
 
@@ -97,7 +98,11 @@ def run(target: str, folder: Path, *, runs: int, seconds: int, jobs: int) -> Sum
     taken = time.monotonic() - before
     texts = [log.read_text(errors="replace") for log in logs]
     found = sorted(path.name for path in findings.iterdir() if path.stat().st_mtime >= time.time() - taken - 1)
-    found += [f"exit code {code}, see {log}" for code, log in zip(codes, logs, strict=True) if code and not found]
+    failed = [
+        f"exit code {code}, see {log}"
+        for code, log, text in zip(codes, logs, texts, strict=True)
+        if code and _INTERRUPTED not in text
+    ]
     statistics = [dict(_STATISTIC.findall(text)) for text in texts]
     statuses = [_STATUS.findall(text) for text in texts]
     return Summary(
@@ -108,7 +113,7 @@ def run(target: str, folder: Path, *, runs: int, seconds: int, jobs: int) -> Sum
         ),
         seconds=taken,
         edges=max((int(status[-1][1]) for status in statuses if status), default=0),
-        findings=tuple(found),
+        findings=tuple(found or failed),
         slowest_seconds=max(int(statistic.get("slowest_unit_time_sec", 0)) for statistic in statistics),
         peak_rss_mib=max(int(statistic.get("peak_rss_mb", 0)) for statistic in statistics),
         corpus=sum(1 for _ in corpus.iterdir()),
