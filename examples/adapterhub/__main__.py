@@ -4,6 +4,6 @@ from compacter_core.conformance.serve import protected_stdout, serve
 
 if __name__ == "__main__":
     answers = protected_stdout()  # before the import, which may print too
-    from examples.adapterhub.bridge import AdapterHub
+    from examples.adapterhub.bridge import adapterhub
 
-    serve(AdapterHub(), stdout=answers)
+    serve(adapterhub(), stdout=answers)

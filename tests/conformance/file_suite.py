@@ -11,10 +11,9 @@ from compacter_core.conformance.case import Case
 from compacter_core.conformance.generate.builder import Builder
 from compacter_core.conformance.generate.files_cases import add_file_cases
 from compacter_core.conformance.implementation import Answer, Capabilities, Implementation, Request
-from compacter_core.conformance.implementations.reference import ReferenceImplementation
+from compacter_core.conformance.implementations import create
 from compacter_core.conformance.judge import Reply, judge
 from compacter_core.conformance.materialise import materialise
-from compacter_core.conformance.mutation.file_grafters import OnnxTools
 from compacter_core.conformance.suite import Suite, load_suite
 from compacter_core.conformance.words import ConformanceClass, Flag, Verdict
 
@@ -49,8 +48,8 @@ class Right:
     """Right implementations of all classes about files, which remember their answers to unchanged questions."""
 
     def __init__(self) -> None:
-        self._reference = ReferenceImplementation()
-        self._tools = OnnxTools()
+        self._reference = create("reference")
+        self._onnx = create("onnxruntime")
         self._known: dict[str, tuple[Answer, bytes | None]] = {}
 
     def describe(self) -> Capabilities:
@@ -71,7 +70,7 @@ class Right:
         return answer
 
     def _ask(self, request: Request) -> Answer:
-        right = self._tools if request.op.belongs_to is ConformanceClass.ONNX else self._reference
+        right = self._onnx if request.op.belongs_to is ConformanceClass.ONNX else self._reference
         return right.run(request)
 
 

@@ -25,7 +25,7 @@ from compacter_core.methods import METHODS, Method
 from compacter_core.vocabulary import Activation, Input, Skip
 from examples.adapterhub.translation import ACTIVATIONS, placement_of
 
-BRIDGE = "examples.adapterhub.bridge:AdapterHub"
+BRIDGE = "examples.adapterhub.bridge:adapterhub"
 KNOWN = Path(__file__).parents[2] / "examples" / "adapterhub" / "known.toml"
 
 

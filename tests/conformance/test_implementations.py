@@ -17,8 +17,8 @@ from compacter_core.config import AdapterConfig, Attach, Projection, Site
 from compacter_core.conformance.implementation import Implementation
 from compacter_core.conformance.implementations import NAMES, create
 from compacter_core.conformance.implementations.onnx_graph import (
-    OnnxReferenceImplementation,
-    OnnxRuntimeImplementation,
+    onnx_reference_graphs,
+    onnxruntime_graphs,
 )
 from compacter_core.conformance.implementations.site_graph import sublayer_graph
 from compacter_core.conformance.words import ConformanceClass, Op
@@ -48,7 +48,7 @@ def test_forward(name: str, dtype: DType, non_linearity: Activation, data: st.Da
 
 
 @pytest.mark.parametrize("non_linearity", Activation)
-@pytest.mark.parametrize("make", [OnnxRuntimeImplementation, OnnxReferenceImplementation])
+@pytest.mark.parametrize("make", [onnxruntime_graphs, onnx_reference_graphs])
 @settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_forward_of_older_graphs(make: Any, non_linearity: Activation, data: st.DataObject) -> None:
@@ -57,7 +57,7 @@ def test_forward_of_older_graphs(make: Any, non_linearity: Activation, data: st.
 
 
 @pytest.mark.parametrize("non_linearity", sorted(set(Activation) - {Activation.GELU}))
-@pytest.mark.parametrize("make", [OnnxRuntimeImplementation, OnnxReferenceImplementation])
+@pytest.mark.parametrize("make", [onnxruntime_graphs, onnx_reference_graphs])
 @settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_graphs_in_f64(make: Any, non_linearity: Activation, data: st.DataObject) -> None:

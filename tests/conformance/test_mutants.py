@@ -10,7 +10,7 @@ import pytest
 from compacter_core.adapter import DType
 from compacter_core.conformance.mutants import MUTANTS
 from compacter_core.conformance.mutation.gradients import GRADIENT_MUTANTS
-from compacter_core.conformance.mutation.implementation import NumericsImplementation
+from compacter_core.conformance.mutation.implementation import composed_of
 from compacter_core.conformance.mutation.mutant import Mutant, never
 from compacter_core.conformance.mutation.numerics import Numerics
 from compacter_core.conformance.mutation.placements import PLACEMENT_MUTANTS
@@ -74,7 +74,7 @@ def test_structural_mutants_are_noticed_in_short_types(mutant: Mutant, dtype: DT
 
 
 def test_the_implementation_without_a_change_passes(tmp_path: Path) -> None:
-    right = InProcess(NumericsImplementation("right", Numerics(), CLASSES))
+    right = InProcess(composed_of(Numerics(), "right", CLASSES))
     patterns = tuple(case.id for case in suite().cases.values() if case.op in OPS)
     report = run_suite(suite(), right, tmp_path, selection=Selection(patterns=patterns))
     verdicts = Counter(result.verdict for row in report.rows for result in row.results)

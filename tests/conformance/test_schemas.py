@@ -15,7 +15,7 @@ import pytest
 from compacter_core.adapter import DType
 from compacter_core.conformance.case import SHAPES_OF_EXPECTATION, Case
 from compacter_core.conformance.implementation import Answer, Capabilities, Done, Failed, Rejected, Request, Skipped
-from compacter_core.conformance.implementations.reference import ReferenceImplementation
+from compacter_core.conformance.implementations import create
 from compacter_core.conformance.lists import load_lists
 from compacter_core.conformance.protocol import (
     FILE_ARGUMENTS,
@@ -224,7 +224,7 @@ def test_wrong_messages_are_not(message: dict[str, Any]) -> None:
 def test_capabilities_are_valid() -> None:
     definitions = json.loads(schema_file("message").read_text(encoding="utf-8"))["$defs"]
     schema = Draft202012Validator({"$ref": "#/$defs/capabilities", "$defs": definitions})
-    assert schema.is_valid(capabilities_to_json(ReferenceImplementation().describe()))
+    assert schema.is_valid(capabilities_to_json(create("reference").describe()))
     bare = Capabilities(name="x", version="1", claims={ConformanceClass.READER: ()})
     assert schema.is_valid(capabilities_to_json(bare))
     assert not schema.is_valid({"implementation": {"name": "x", "version": "1"}, "claims": {"F": []}})
@@ -234,9 +234,7 @@ def test_capabilities_are_valid() -> None:
 @pytest.mark.spec("CNF-19")
 def test_a_real_report_is_valid(tmp_path: Path) -> None:
     selection = Selection(patterns=("read/e10[14]/*", "write/number/*"))
-    report = run_suite(
-        suite(), InProcess(ReferenceImplementation()), tmp_path, selection=selection, progress=io.StringIO()
-    )
+    report = run_suite(suite(), InProcess(create("reference")), tmp_path, selection=selection, progress=io.StringIO())
     value = json.loads(json.dumps(report.as_dict()))
     assert [*violations("report", value)] == []
     for key in value:

@@ -16,13 +16,13 @@ from compacter_core.errors import CompacterError, ErrorCode
 
 _PLACES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
-        "reference": ("reference", "ReferenceImplementation"),
-        "pytorch": ("pytorch", "PyTorchImplementation"),
-        "onnxruntime": ("onnx_graph", "OnnxRuntimeImplementation"),
-        "onnx-reference": ("onnx_graph", "OnnxReferenceImplementation"),
+        "reference": ("reference", "reference"),
+        "pytorch": ("pytorch", "pytorch"),
+        "onnxruntime": ("onnx_graph", "onnxruntime_graphs"),
+        "onnx-reference": ("onnx_graph", "onnx_reference_graphs"),
     }
 )
-"""Name to module and class; a module is imported only when its implementation is asked for."""
+"""Name to module and function; a module is imported only when its implementation is asked for."""
 
 NAMES: Final = tuple(_PLACES)
 

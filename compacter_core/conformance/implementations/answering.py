@@ -1,32 +1,55 @@
-"""What all our implementations have in common: one function for each operation, and what requests hold."""
+"""What our implementations have in common: they are made of one function for each operation."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
 
 from compacter_core.adapter import Adapter, Array, DType
-from compacter_core.config import AdapterConfig
-from compacter_core.conformance.implementation import Answer, Done, Rejected, Request, Skipped
-from compacter_core.conformance.tensor_files import Tensor, read_tensors, write_tensors
+from compacter_core.conformance.implementation import Answer, Capabilities, Done, Rejected, Request, Skipped
+from compacter_core.conformance.implementations import arguments
+from compacter_core.conformance.tensor_files import write_tensors
 from compacter_core.conformance.words import Op
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.codec import round_to
-from compacter_core.format.config_json import config_from_json
 from compacter_core.format.reader import load_adapter
 
 Handler = Callable[[Request], Answer]
 
+WIDE_SUMS: Final[Mapping[DType, DType]] = MappingProxyType(
+    {DType.F64: DType.F64, DType.F32: DType.F32, DType.F16: DType.F32, DType.BF16: DType.F32}
+)
+"""Types of sums where those of the two short types are F32."""
 
-def answer(handlers: Mapping[Op, Handler], request: Request) -> Answer:
-    """The handler's answer; a CompacterError is a rejection with its code, an operation without handler is skipped."""
-    handler = handlers.get(request.op)
-    if handler is None:
-        return Skipped(f"the operation {request.op} is not offered")
-    try:
-        return handler(request)
-    except CompacterError as error:
-        return Rejected(error.code.name)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Composed:
+    """An implementation made of one function for each operation that it offers.
+
+    Args:
+        capabilities: what it says about itself.
+        handlers: the functions.
+    """
+
+    capabilities: Capabilities
+    handlers: Mapping[Op, Handler]
+
+    def describe(self) -> Capabilities:
+        """Name and claims."""
+        return self.capabilities
+
+    def run(self, request: Request) -> Answer:
+        """The handler's answer; a CompacterError is a rejection with its code, and what has no handler is skipped."""
+        handler = self.handlers.get(request.op)
+        if handler is None:
+            return Skipped(f"the operation {request.op} is not offered")
+        try:
+            return handler(request)
+        except CompacterError as error:
+            return Rejected(error.code.name)
 
 
 def own_version() -> str:
@@ -63,7 +86,7 @@ class Question:
         return cls(
             dtype=request.dtype,
             adapter=load_adapter(request.files["adapter"]),
-            inputs={name: tensor.array for name, tensor in tensors_argument(request, "inputs").items()},
+            inputs={name: tensor.array for name, tensor in arguments.tensors(request, "inputs").items()},
         )
 
     def reply(self, request: Request, tensors: Mapping[str, Array]) -> Done:
@@ -78,53 +101,11 @@ def write_answer(request: Request, tensors: Mapping[str, Array], dtype: DType) -
     return Done()
 
 
-def tensors_argument(request: Request, name: str) -> dict[str, Tensor]:
-    """The tensors in a file argument.
-
-    Raises:
-        CompacterError: E110 or E801.
-    """
-    return read_tensors(request.files[name].read_bytes(), f"argument {name}")
-
-
-def site_argument(request: Request) -> str:
-    """The argument `site`."""
-    return str(request.args["site"])
-
-
-def names_argument(request: Request, name: str) -> tuple[str, ...]:
-    """An argument that lists names.
-
-    Raises:
-        CompacterError: E001 if it is no list.
-    """
-    value = request.args[name]
-    if not isinstance(value, list | tuple):
-        raise CompacterError(ErrorCode.E001, f"argument {name}", value=value, expected="a list of names")
-    return tuple(str(item) for item in value)
-
-
-def count_argument(request: Request, name: str) -> int:
-    """An argument that is a whole number.
-
-    Raises:
-        CompacterError: E001 if it is none.
-    """
-    value = request.args[name]
-    if type(value) is not int:
-        raise CompacterError(ErrorCode.E001, f"argument {name}", value=value, expected="an integer")
-    return value
-
-
-def config_argument(request: Request) -> AdapterConfig:
-    """The argument `config`.
-
-    Raises:
-        CompacterError: E2xx, E401, E404 or E405.
-    """
-    return config_from_json(json.dumps(request.args["config"], ensure_ascii=False))
+def stacked(draws: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Draws of the same tensors as one array each, with a leading axis of draws (CNF-9)."""
+    return {name: np.stack([one[name] for one in draws]) for name in draws[0]}
 
 
 def chosen(request: Request, tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Those of the tensors that the argument `outputs` lists."""
-    return {name: tensors[name] for name in names_argument(request, "outputs")}
+    return {name: tensors[name] for name in arguments.names(request, "outputs")}

@@ -8,7 +8,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.compatibility import check_overrides, check_sites, check_structure, check_weights
 from compacter_core.config import Backbone
 from compacter_core.conformance.implementation import Answer, Done, Request
-from compacter_core.conformance.implementations.answering import tensors_argument
+from compacter_core.conformance.implementations import arguments
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.format.sketch import POOLER
@@ -25,7 +25,7 @@ def match(request: Request) -> Answer:
         CompacterError: E211, E401 to E405; what reading the files raises.
     """
     adapter = load_adapter(request.files["adapter"])
-    tensors = {name: tensor.array for name, tensor in tensors_argument(request, "weights").items()}
+    tensors = {name: tensor.array for name, tensor in arguments.tensors(request, "weights").items()}
     actual = _backbone(request.args["backbone"])
     check_structure(adapter.config.backbone, actual)
     check_sites(adapter.config, actual)

@@ -16,13 +16,14 @@ from onnx.reference import ReferenceEvaluator
 
 from compacter_core.adapter import Array, DType
 from compacter_core.conformance.implementation import Answer, Capabilities, Done, Request
+from compacter_core.conformance.implementations import arguments
 from compacter_core.conformance.implementations.answering import (
+    WIDE_SUMS,
+    Composed,
     Handler,
     Question,
-    answer,
     chosen,
     own_version,
-    site_argument,
 )
 from compacter_core.conformance.implementations.site_graph import SiteGraph, forward_graph, sublayer_graph
 from compacter_core.conformance.words import ConformanceClass, Op
@@ -36,12 +37,6 @@ _TYPES: Final[Mapping[DType, ir.DataType]] = {
     DType.BF16: ir.DataType.BFLOAT16,
 }
 
-_ACCUMULATE: Final[Mapping[DType, DType]] = {
-    DType.F64: DType.F64,
-    DType.F32: DType.F32,
-    DType.F16: DType.F32,
-    DType.BF16: DType.F32,
-}
 DEFAULT_OPSET: Final = 20
 """What PyTorch's exporter declares unless told otherwise. From this one on GELU is one operator."""
 
@@ -53,19 +48,10 @@ class Evaluate(Protocol):
         """The outputs."""
 
 
-class OnnxRuntimeImplementation:
+def onnxruntime_graphs(opset: int = DEFAULT_OPSET) -> Composed:
     """Classes F, P and O on ONNX Runtime's CPU provider."""
-
-    def __init__(self, opset: int = DEFAULT_OPSET) -> None:
-        self._handlers: Mapping[Op, Handler] = {
-            **_numeric_handlers(_run_onnxruntime, opset),
-            Op.EXTRACT: _extract,
-            Op.GRAFT: _graft,
-        }
-
-    def describe(self) -> Capabilities:
-        """What the CPU provider has kernels for."""
-        return Capabilities(
+    return Composed(
+        Capabilities(
             name="compacter-core ONNX graphs in ONNX Runtime",
             version=f"{own_version()}, ONNX Runtime {onnxruntime.__version__}",
             claims={
@@ -73,42 +59,33 @@ class OnnxRuntimeImplementation:
                 ConformanceClass.PLACEMENT: (DType.F64, DType.F32, DType.F16),
                 ConformanceClass.ONNX: (),
             },
-            accumulate={dtype: sums for dtype, sums in _ACCUMULATE.items() if dtype is not DType.BF16},
-        )
-
-    def run(self, request: Request) -> Answer:
-        """Do what a case asks."""
-        return answer(self._handlers, request)
+            accumulate={dtype: sums for dtype, sums in WIDE_SUMS.items() if dtype is not DType.BF16},
+        ),
+        {**_numeric_handlers(_run_onnxruntime, opset), Op.EXTRACT: _extract, Op.GRAFT: _graft},
+    )
 
 
-class OnnxReferenceImplementation:
+def onnx_reference_graphs(opset: int = DEFAULT_OPSET) -> Composed:
     """Classes F and P in `onnx.reference`, which evaluates operator by operator in NumPy."""
-
-    def __init__(self, opset: int = DEFAULT_OPSET) -> None:
-        self._handlers = _numeric_handlers(_run_reference, opset)
-
-    def describe(self) -> Capabilities:
-        """What the evaluator computes in the type that the graph says."""
-        return Capabilities(
+    return Composed(
+        Capabilities(
             name="compacter-core ONNX graphs in onnx.reference",
             version=f"{own_version()}, ONNX {onnx.__version__}",
             claims={
                 ConformanceClass.FORWARD: (DType.F32, DType.F16, DType.BF16),
                 ConformanceClass.PLACEMENT: tuple(_TYPES),
             },
-            accumulate=_ACCUMULATE,
-        )
-
-    def run(self, request: Request) -> Answer:
-        """Do what a case asks."""
-        return answer(self._handlers, request)
+            accumulate=WIDE_SUMS,
+        ),
+        _numeric_handlers(_run_reference, opset),
+    )
 
 
 def _numeric_handlers(evaluate: Evaluate, opset: int) -> dict[Op, Handler]:
     def forward(request: Request) -> Answer:
         question = Question.of(request)
         shape, dtype = question.inputs["x"].shape, question.dtype
-        graph = forward_graph(question.adapter.site(site_argument(request)), shape, _TYPES[dtype], opset)
+        graph = forward_graph(question.adapter.site(arguments.site(request)), shape, _TYPES[dtype], opset)
         feeds = {name: question.inputs[name] for name in ("x", "skip")}
         return question.reply(request, chosen(request, _outputs(evaluate, graph, feeds, dtype)))
 
@@ -117,7 +94,7 @@ def _numeric_handlers(evaluate: Evaluate, opset: int) -> dict[Op, Handler]:
         h, dtype = question.inputs["h"], question.dtype
         bias = _exact_bias(h)
         graph = sublayer_graph(
-            question.adapter, site_argument(request), bias, shape=h.shape, dtype=_TYPES[dtype], opset=opset
+            question.adapter, arguments.site(request), bias, shape=h.shape, dtype=_TYPES[dtype], opset=opset
         )
         feeds = {**{name: question.inputs[name] for name in ("r", "gain", "offset")}, "a": h - bias}
         return question.reply(request, _outputs(evaluate, graph, feeds, dtype))

@@ -13,16 +13,14 @@ from torch import Tensor, nn
 
 from compacter_core.adapter import Adapter, Array, DType
 from compacter_core.conformance.implementation import Answer, Capabilities, Request
+from compacter_core.conformance.implementations import arguments
 from compacter_core.conformance.implementations.answering import (
-    Handler,
+    WIDE_SUMS,
+    Composed,
     Question,
-    answer,
     chosen,
-    config_argument,
-    count_argument,
-    names_argument,
     own_version,
-    site_argument,
+    stacked,
     write_answer,
 )
 from compacter_core.conformance.words import ConformanceClass, Op
@@ -41,28 +39,12 @@ _TORCH: Final[Mapping[DType, torch.dtype]] = {
     DType.BF16: torch.bfloat16,
 }
 _TYPES: Final = tuple(_TORCH)
-_ACCUMULATE: Final[Mapping[DType, DType]] = {
-    DType.F64: DType.F64,
-    DType.F32: DType.F32,
-    DType.F16: DType.F32,
-    DType.BF16: DType.F32,
-}
 
 
-class PyTorchImplementation:
+def pytorch() -> Composed:
     """Classes F, G, P and I. The reader and the writer are the reference's, so they are not claimed again."""
-
-    def __init__(self) -> None:
-        self._handlers: Mapping[Op, Handler] = {
-            Op.FORWARD: _forward,
-            Op.GRADIENT: _gradient,
-            Op.SUBLAYER: _sublayer,
-            Op.INITIALISE: _initialise,
-        }
-
-    def describe(self) -> Capabilities:
-        """What the back end computes."""
-        return Capabilities(
+    return Composed(
+        Capabilities(
             name="compacter-core PyTorch",
             version=f"{own_version()}, PyTorch {torch.__version__}",
             claims={
@@ -71,12 +53,15 @@ class PyTorchImplementation:
                 ConformanceClass.PLACEMENT: _TYPES,
                 ConformanceClass.INITIALISATION: (),
             },
-            accumulate=_ACCUMULATE,
-        )
-
-    def run(self, request: Request) -> Answer:
-        """Do what a case asks."""
-        return answer(self._handlers, request)
+            accumulate=WIDE_SUMS,
+        ),
+        {
+            Op.FORWARD: _forward,
+            Op.GRADIENT: _gradient,
+            Op.SUBLAYER: _sublayer,
+            Op.INITIALISE: _initialise,
+        },
+    )
 
 
 class AffineNorm(nn.Module):
@@ -123,7 +108,7 @@ def _forward(request: Request) -> Answer:
     question = Question.of(request)
     x, skip = (_tensor(question.inputs[name], question.dtype) for name in ("x", "skip"))
     with torch.no_grad():
-        delta = _module(question.adapter).at(site_argument(request))(x)
+        delta = _module(question.adapter).at(arguments.site(request))(x)
         tensors = {"delta": delta, "y": skip + delta}
     return question.reply(request, chosen(request, _arrays(tensors, question.dtype)))
 
@@ -132,7 +117,7 @@ def _gradient(request: Request) -> Answer:
     question = Question.of(request)
     config, module = question.adapter.config, _module(question.adapter)
     inputs, used, objective = {}, set(), torch.zeros((), dtype=_TORCH[question.dtype])
-    for site_id in names_argument(request, "sites"):
+    for site_id in arguments.names(request, "sites"):
         x, g = (_tensor(question.inputs[f"{letter}.{site_id}"], question.dtype) for letter in "xg")
         inputs[f"x.{site_id}"] = x.requires_grad_()
         site = config.site(site_id)
@@ -149,7 +134,7 @@ def _gradient(request: Request) -> Answer:
 
 def _sublayer(request: Request) -> Answer:
     question = Question.of(request)
-    config, site_id = question.adapter.config, site_argument(request)
+    config, site_id = question.adapter.config, arguments.site(request)
     r, h, gain, offset = (_tensor(question.inputs[name], question.dtype) for name in ("r", "h", "gain", "offset"))
     sublayer = Sublayer(AffineNorm(gain, offset))
     placement = Placement(_module(question.adapter).at(site_id), config.attach_of(config.site(site_id)))
@@ -160,12 +145,12 @@ def _sublayer(request: Request) -> Answer:
 
 
 def _initialise(request: Request) -> Answer:
-    config, generator = config_argument(request), np.random.default_rng(count_argument(request, "seed"))
+    config, generator = arguments.config(request), np.random.default_rng(arguments.count(request, "seed"))
     drawn = []
-    for _ in range(count_argument(request, "draws")):
+    for _ in range(arguments.count(request, "draws")):
         module = AdapterModule(config, initialise(config, generator))
         drawn.append(_arrays(dict(module.tensor_parameters()), DType.F32))
-    return write_answer(request, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F32)
+    return write_answer(request, stacked(drawn), DType.F32)
 
 
 def _module(adapter: Adapter) -> AdapterModule:

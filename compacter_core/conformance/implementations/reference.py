@@ -6,7 +6,7 @@ F32 too. That it is right in its own suite says something, since expectations co
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from shutil import copyfile
@@ -18,17 +18,14 @@ import numpy as np
 from compacter_core.adapter import Adapter, Array, DType, ProjectionParameters, SiteParameters
 from compacter_core.config import AdapterConfig
 from compacter_core.conformance.implementation import Answer, Capabilities, Done, Request
+from compacter_core.conformance.implementations import arguments
 from compacter_core.conformance.implementations.answering import (
-    Handler,
+    WIDE_SUMS,
+    Composed,
     Question,
-    answer,
     chosen,
-    config_argument,
-    count_argument,
-    names_argument,
     own_version,
-    site_argument,
-    tensors_argument,
+    stacked,
     write_answer,
 )
 from compacter_core.conformance.implementations.matching import match
@@ -43,33 +40,13 @@ from compacter_core.reference.adapter import Gradients, delta, forward, vjp
 from compacter_core.reference.initialise import initialise
 from compacter_core.reference.placement import sublayer
 
-_TYPES: Final = (DType.F64, DType.F32, DType.F16, DType.BF16)
-_ACCUMULATE: Final[Mapping[DType, DType]] = {
-    DType.F64: DType.F64,
-    DType.F32: DType.F32,
-    DType.F16: DType.F32,
-    DType.BF16: DType.F32,
-}
+_TYPES: Final = tuple(DType)
 
 
-class ReferenceImplementation:
+def reference() -> Composed:
     """Classes R, W, F, G, P and I on NumPy and safetensors alone."""
-
-    def __init__(self) -> None:
-        self._handlers: Mapping[Op, Handler] = {
-            Op.READ: _read,
-            Op.COUNT: _count,
-            Op.MATCH: match,
-            Op.WRITE: _write,
-            Op.FORWARD: _forward,
-            Op.GRADIENT: _gradient,
-            Op.SUBLAYER: _sublayer,
-            Op.INITIALISE: _initialise,
-        }
-
-    def describe(self) -> Capabilities:
-        """Every class but O."""
-        return Capabilities(
+    return Composed(
+        Capabilities(
             name="compacter-core reference",
             version=own_version(),
             claims={
@@ -80,12 +57,19 @@ class ReferenceImplementation:
                 ConformanceClass.PLACEMENT: _TYPES,
                 ConformanceClass.INITIALISATION: (),
             },
-            accumulate=_ACCUMULATE,
-        )
-
-    def run(self, request: Request) -> Answer:
-        """Do what a case asks."""
-        return answer(self._handlers, request)
+            accumulate=WIDE_SUMS,
+        ),
+        {
+            Op.READ: _read,
+            Op.COUNT: _count,
+            Op.MATCH: match,
+            Op.WRITE: _write,
+            Op.FORWARD: _forward,
+            Op.GRADIENT: _gradient,
+            Op.SUBLAYER: _sublayer,
+            Op.INITIALISE: _initialise,
+        },
+    )
 
 
 def _read(request: Request) -> Answer:
@@ -119,13 +103,13 @@ def _load(adapter: Path, profile: Path | None) -> tuple[Adapter, bytes]:
 
 
 def _count(request: Request) -> Answer:
-    return Done({"parameters": count_parameters(config_argument(request))})
+    return Done({"parameters": count_parameters(arguments.config(request))})
 
 
 def _write(request: Request) -> Answer:
-    tensors = {name: tensor.array for name, tensor in tensors_argument(request, "tensors").items()}
+    tensors = {name: tensor.array for name, tensor in arguments.tensors(request, "tensors").items()}
     adapter = Adapter(
-        config=config_argument(request),
+        config=arguments.config(request),
         tensors={name: array for name, array in tensors.items() if part_of(name) != Part.SKETCH},
         sketches={name: array for name, array in tensors.items() if part_of(name) == Part.SKETCH},
         dtype=DType(str(request.args["dtype"])),
@@ -136,7 +120,7 @@ def _write(request: Request) -> Answer:
 
 def _forward(request: Request) -> Answer:
     question = Question.of(request)
-    site = _site(question.adapter, site_argument(request))
+    site = _site(question.adapter, arguments.site(request))
     x, skip = _wide(question.inputs["x"]), _wide(question.inputs["skip"])
     return question.reply(request, chosen(request, {"delta": delta(site, x), "y": forward(site, x, skip)}))
 
@@ -144,7 +128,7 @@ def _forward(request: Request) -> Answer:
 def _gradient(request: Request) -> Answer:
     question = Question.of(request)
     total: dict[str, Array] = {}
-    for site_id in names_argument(request, "sites"):
+    for site_id in arguments.names(request, "sites"):
         x, g = (_wide(question.inputs[f"{letter}.{site_id}"]) for letter in "xg")
         gradients = vjp(_site(question.adapter, site_id), x, g)
         total[f"x.{site_id}"] = gradients.dx
@@ -155,7 +139,7 @@ def _gradient(request: Request) -> Answer:
 
 def _sublayer(request: Request) -> Answer:
     question = Question.of(request)
-    config, site_id = question.adapter.config, site_argument(request)
+    config, site_id = question.adapter.config, arguments.site(request)
     r, h, gain, offset = (_wide(question.inputs[name]) for name in ("r", "h", "gain", "offset"))
     attach = config.attach_of(config.site(site_id))
     result = sublayer(attach, _site(question.adapter, site_id), r, h, lambda v: gain * v + offset)
@@ -163,9 +147,9 @@ def _sublayer(request: Request) -> Answer:
 
 
 def _initialise(request: Request) -> Answer:
-    config, generator = config_argument(request), np.random.default_rng(count_argument(request, "seed"))
-    drawn = [initialise(config, generator) for _ in range(count_argument(request, "draws"))]
-    return write_answer(request, {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}, DType.F64)
+    config, generator = arguments.config(request), np.random.default_rng(arguments.count(request, "seed"))
+    drawn = [initialise(config, generator) for _ in range(arguments.count(request, "draws"))]
+    return write_answer(request, stacked(drawn), DType.F64)
 
 
 def _site(adapter: Adapter, site_id: str) -> SiteParameters:

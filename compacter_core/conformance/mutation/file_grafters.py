@@ -3,15 +3,15 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from compacter_core.adapter import Adapter
 from compacter_core.config import Attach
-from compacter_core.conformance.implementation import Answer, Capabilities, Done, Rejected, Request, Skipped
-from compacter_core.conformance.implementations.answering import answer, own_version
-from compacter_core.conformance.mutation.file_mutant import Behaviour, FileMutant, Right, confused, unchecked
+from compacter_core.conformance.implementation import Answer, Done, Rejected, Request, Skipped
+from compacter_core.conformance.mutation.file_mutant import FileMutant, Right, confused, unchecked
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.errors import CompacterError
 from compacter_core.format.reader import load_adapter
@@ -19,35 +19,7 @@ from compacter_core.format.writer import adapter_bytes
 from compacter_core.layout import Part
 from compacter_core.vocabulary import Activation
 
-_ONNX: Final = frozenset({ConformanceClass.ONNX})
-
-
-class OnnxTools:
-    """The class O by the exporter's own functions; a right implementation that mutants are made of."""
-
-    def describe(self) -> Capabilities:
-        """The class O."""
-        return Capabilities(name="graft and extract", version=own_version(), claims={ConformanceClass.ONNX: ()})
-
-    def run(self, request: Request) -> Answer:
-        """Graft or extract; needs the packages onnx and onnx-ir."""
-        return answer({Op.GRAFT: self._graft, Op.EXTRACT: self._extract}, request)
-
-    def _graft(self, request: Request) -> Answer:
-        from compacter_exporters.graft import graft  # noqa: PLC0415  # optional dependencies
-
-        graft(request.files["model"], request.files["adapter"], request.out)
-        return Done()
-
-    def _extract(self, request: Request) -> Answer:
-        from compacter_exporters.metadata import extract  # noqa: PLC0415  # optional dependencies
-
-        request.out.write_bytes(extract(request.files["model"]))
-        return Done()
-
-
-def _onnx(name: str, description: str, behave: Behaviour) -> FileMutant:
-    return FileMutant(name=name, description=description, classes=_ONNX, behave=behave)
+_onnx: Final = partial(FileMutant, classes=frozenset({ConformanceClass.ONNX}))
 
 
 def _forgetful(name: str, description: str, change: Callable[[Adapter], Adapter]) -> FileMutant:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compacter_core.adapter import Array
-from compacter_core.conformance.implementation import Answer, Done, Rejected, Request
-from compacter_core.conformance.mutation.file_mutant import FileMutant, Right
+from compacter_core.conformance.implementation import Answer, Rejected, Request
+from compacter_core.conformance.mutation.file_mutant import FileMutant, Right, unchecked
 from compacter_core.conformance.tensor_files import read_tensors
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.format.reader import load_adapter
@@ -118,32 +119,22 @@ class _AnySize(Matching):
         return self.same(sketch.astype(np.float64)[:count], self.values(array)[where][:count])
 
 
+_reader: Final = partial(FileMutant, classes=frozenset({ConformanceClass.READER}))
+
+
 def _matcher(name: str, description: str, matching: Matching) -> FileMutant:
-    return FileMutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.READER}),
-        behave=matching.behave,
-    )
-
-
-def _first_code(code: str) -> FileMutant:
-    """Looks at the sketches before the structure."""
-
-    def behave(request: Request, right: Right) -> Answer:
-        answer = right(request)
-        return Done() if request.op is Op.MATCH and answer == Rejected(code) else answer
-
-    return FileMutant(
-        name=f"match-never-{code.lower()}",
-        description=f"does not look for {code} when it compares backbones",
-        classes=frozenset({ConformanceClass.READER}),
-        behave=behave,
-    )
+    return _reader(name, description, matching.behave)
 
 
 MATCH_MUTANTS: Final[tuple[FileMutant, ...]] = (
-    *(_first_code(code) for code in ("E401", "E402", "E403", "E404", "E405")),
+    *(
+        _reader(
+            f"match-never-{code.lower()}",
+            f"does not look for {code} when it compares backbones",
+            unchecked(code, op=Op.MATCH),
+        )
+        for code in ("E401", "E402", "E403", "E404", "E405")
+    ),
     _matcher("first-256-positions", "samples the first 256 elements", _FirstPositions()),
     _matcher("even-positions", "samples at even distances", _EvenPositions()),
     _matcher("positions-of-the-size", "makes positions of the size and not of the shape", _SizeOnly()),

@@ -16,21 +16,21 @@ Behaviour = Callable[[Request, Right], Answer]
 """What a wrong implementation does with a request, given the right one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FileMutant:
     """A wrong implementation of the classes R, W and O.
 
     Args:
         name: unique, of words joined by hyphens.
         description: what it does wrong.
-        classes: those it is wrong in.
         behave: what it does.
+        classes: those it is wrong in.
     """
 
     name: str
     description: str
-    classes: frozenset[ConformanceClass]
     behave: Behaviour
+    classes: frozenset[ConformanceClass]
 
     def make(self, right: Implementation) -> Implementation:
         """The wrong implementation, made of a right one of its classes."""

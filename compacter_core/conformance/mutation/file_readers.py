@@ -5,11 +5,11 @@ import json
 import math
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from compacter_core.conformance.implementation import Answer, Done, Request
 from compacter_core.conformance.mutation.file_mutant import (
-    Behaviour,
     FileMutant,
     Right,
     confused,
@@ -24,12 +24,8 @@ from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.format.config_json import config_from_json
 from compacter_core.layout import adapter_layout, head_layout, override_names
 
-_READER: Final = frozenset({ConformanceClass.READER})
+_reader: Final = partial(FileMutant, classes=frozenset({ConformanceClass.READER}))
 _READER_CODES: Final = tuple(code for code in file_codes() if not code.startswith("E6"))
-
-
-def _reader(name: str, description: str, behave: Behaviour) -> FileMutant:
-    return FileMutant(name=name, description=description, classes=_READER, behave=behave)
 
 
 def _forgiving(name: str, description: str, repair: Callable[[bytes], bytes]) -> FileMutant:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from compacter_core.conformance.implementation import Answer, Done, Request
@@ -16,7 +17,7 @@ from compacter_core.conformance.mutation.file_mutant import (
 from compacter_core.conformance.specification import file_codes
 from compacter_core.conformance.words import ConformanceClass, Op
 
-_WRITER: Final = frozenset({ConformanceClass.WRITER})
+_writer: Final = partial(FileMutant, classes=frozenset({ConformanceClass.WRITER}))
 _CONFIG: Final = "compacter.config"
 _FULL_BELOW: Final = 1e21
 """Where JavaScript begins to write exponents."""
@@ -34,7 +35,7 @@ def _rewriting(name: str, description: str, change: Callable[[bytes], bytes]) ->
             request.out.write_bytes(change(request.out.read_bytes()))
         return answer
 
-    return FileMutant(name=name, description=description, classes=_WRITER, behave=behave)
+    return _writer(name, description, behave)
 
 
 def _with_text(name: str, description: str, change: Callable[[str], str]) -> FileMutant:
@@ -162,12 +163,7 @@ def _scaling(change: Callable[[str], str]) -> Callable[[str], str]:
 
 WRITE_MUTANTS: Final[tuple[FileMutant, ...]] = (
     *(
-        FileMutant(
-            name=f"writes-{code.lower()}",
-            description=f"writes what is refused with {code}",
-            classes=_WRITER,
-            behave=unchecked(code, op=Op.WRITE),
-        )
+        _writer(f"writes-{code.lower()}", f"writes what is refused with {code}", unchecked(code, op=Op.WRITE))
         for code in file_codes()
         if code in {"E202", "E203", "E204", "E205", "E207", "E208", "E209", "E210", "E211"}
         or code in {"E301", "E302", "E303", "E304", "E305", "E306", "E308"}

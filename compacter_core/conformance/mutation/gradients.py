@@ -1,6 +1,5 @@
 """Mutants of the gradients."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -26,7 +25,6 @@ from compacter_core.conformance.mutation.gradient_changes import (
     without,
 )
 from compacter_core.conformance.mutation.mutant import Mutant, never
-from compacter_core.conformance.mutation.numerics import Numerics
 from compacter_core.conformance.mutation.tensors import has_ranks, has_rule, owns_rule, scales
 from compacter_core.conformance.words import ConformanceClass
 from compacter_core.layout import Side
@@ -54,17 +52,7 @@ def _is_smooth(config: AdapterConfig) -> bool:
     return config.non_linearity not in (Activation.RELU, Activation.IDENTITY)
 
 
-def _mutant(
-    name: str, description: str, numerics: Callable[[], Numerics], applies: Callable[[AdapterConfig], bool]
-) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.GRADIENT}),
-        numerics=numerics,
-        applies=applies,
-    )
-
+_mutant: Final = partial(Mutant, classes=frozenset({ConformanceClass.GRADIENT}))
 
 GRADIENT_MUTANTS: Final = (
     _mutant(

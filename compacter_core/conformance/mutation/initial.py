@@ -161,13 +161,7 @@ def _is_shared(name: str) -> bool:
 
 
 def _initial(name: str, description: str, numerics: Callable[[], Numerics]) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.INITIALISATION}),
-        numerics=numerics,
-        applies=lambda _: True,
-    )
+    return Mutant(name, description, numerics, lambda _: True, frozenset({ConformanceClass.INITIALISATION}))
 
 
 def _counted(
@@ -176,13 +170,7 @@ def _counted(
     count: Callable[[AdapterConfig], int],
     applies: Callable[[AdapterConfig], bool],
 ) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.READER}),
-        numerics=partial(ChangedCount, count),
-        applies=applies,
-    )
+    return Mutant(name, description, partial(ChangedCount, count), applies, frozenset({ConformanceClass.READER}))
 
 
 INITIAL_MUTANTS: Final = (

@@ -7,6 +7,7 @@ import numpy as np
 
 from compacter_core.adapter import Adapter, Array, ProjectionParameters, SiteParameters
 from compacter_core.config import AdapterConfig, Attach
+from compacter_core.conformance.implementations.answering import stacked
 from compacter_core.layout import Side, count_parameters, projection_names, scaling_name
 from compacter_core.reference.activations import activate, derivative
 from compacter_core.reference.adapter import Gradients, delta, scaling_vjp
@@ -111,7 +112,7 @@ class Numerics:
         """Initial tensors, each with a leading axis of draws."""
         generator = self.generator(seed)
         drawn = [self.draw(config, generator) for _ in range(draws)]
-        return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+        return stacked(drawn)
 
     def generator(self, seed: int) -> np.random.Generator:
         """The source of initial values."""

@@ -1,13 +1,12 @@
 """Mutants of delta and y that no change of tensors gives."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from compacter_core.adapter import Array, ProjectionParameters, SiteParameters
-from compacter_core.config import AdapterConfig
 from compacter_core.conformance.mutation.mutant import Mutant, never
 from compacter_core.conformance.mutation.numerics import Numerics
 from compacter_core.conformance.mutation.tensors import has_bias_down, has_bias_up, has_rule, scales
@@ -125,17 +124,7 @@ def _swapped(p: ProjectionParameters) -> ProjectionParameters:
     return ProjectionParameters(kind=ProjectionKind.DENSE, W=W, b=p.b)
 
 
-def _mutant(
-    name: str, description: str, numerics: Callable[[], Numerics], applies: Callable[[AdapterConfig], bool]
-) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.FORWARD}),
-        numerics=numerics,
-        applies=applies,
-    )
-
+_mutant: Final = partial(Mutant, classes=frozenset({ConformanceClass.FORWARD}))
 
 OUTPUT_MUTANTS: Final = (
     _mutant("products-swapped", "takes kron(W_i, A_i)", SwappedProducts, has_rule),

@@ -109,16 +109,7 @@ def _has_own(config: AdapterConfig) -> bool:
     return config.sites[0].attach not in (None, config.attach)
 
 
-def _mutant(
-    name: str, description: str, numerics: Callable[[], Numerics], applies: Callable[[AdapterConfig], bool]
-) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=frozenset({ConformanceClass.PLACEMENT}),
-        numerics=numerics,
-        applies=applies,
-    )
+_mutant: Final = partial(Mutant, classes=frozenset({ConformanceClass.PLACEMENT}))
 
 
 def _always_reads(source: Input) -> Mutant:

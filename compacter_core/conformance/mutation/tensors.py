@@ -165,13 +165,7 @@ def _mutant(
     applies: Callable[[AdapterConfig], bool],
     classes: frozenset[ConformanceClass] = _NUMBERS,
 ) -> Mutant:
-    return Mutant(
-        name=name,
-        description=description,
-        classes=classes,
-        numerics=partial(ChangedSite, change),
-        applies=applies,
-    )
+    return Mutant(name, description, partial(ChangedSite, change), applies, classes)
 
 
 def _confused(right: Activation, wrong: Activation) -> Mutant:
@@ -197,12 +191,6 @@ TENSOR_MUTANTS: Final = (
     _mutant("no-bias-down", "leaves bd out", _down(_without_bias), has_bias_down, _OUTPUTS),
     _mutant("no-bias-up", "leaves bu out", _up(_without_bias), has_bias_up, _OUTPUTS),
     _mutant("no-scaling", "leaves the scaling out", _without_scaling, scales),
-    Mutant(
-        name="sites-exchanged",
-        description="takes the tensors of another site",
-        classes=_NUMBERS,
-        numerics=OtherSite,
-        applies=sites_differ,
-    ),
+    Mutant("sites-exchanged", "takes the tensors of another site", OtherSite, sites_differ, _NUMBERS),
     *(_confused(right, wrong) for right, wrong in _CONFUSED),
 )
