@@ -80,5 +80,7 @@ def _sketched_arrays(adapter: Adapter, bound: BoundBackbone) -> Iterator[tuple[s
     for name, linear in bound.sketched_linears(adapter.config).items():
         weight = view_array(weight_in_out(linear))
         yield weight_name(name), weight
-        has_bias = isinstance(linear.bias, nn.Parameter)
-        yield bias_name(name), view_array(linear.bias) if has_bias else np.zeros(weight.shape[1], dtype=np.float32)
+        if isinstance(linear.bias, nn.Parameter):
+            yield bias_name(name), view_array(linear.bias)
+        else:
+            yield bias_name(name), np.zeros(weight.shape[1], dtype=np.float32)

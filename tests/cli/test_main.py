@@ -14,7 +14,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.forms import Form
 from tests.support.blocking import run_blocked
 
-COMMANDS = ("train", "export", "graft", "run", "verify", "inspect", "extract", "conformance")
+COMMANDS = ("train", "export", "graft", "run", "verify", "inspect", "extract", "count", "conformance")
 HEAVY = (
     "numpy",
     "safetensors",
