@@ -21,27 +21,23 @@ FILE_CLASSES = (ConformanceClass.READER, ConformanceClass.WRITER, ConformanceCla
 
 
 @cache
-def contents() -> dict[str, bytes]:
-    """Every file of the suite by its path."""
+def _builder() -> Builder:
     builder = Builder()
     add_file_cases(builder)
-    return builder.contents()
+    return builder
+
+
+def contents() -> dict[str, bytes]:
+    """Every file of the suite by its path."""
+    return _builder().contents()
 
 
 @cache
 def suite() -> Suite:
     """The cases about files."""
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), contents())
+        _builder().write(Path(folder))
         return load_suite(folder)
-
-
-def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Put files where their paths say."""
-    for path, data in files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
 
 
 class Right:

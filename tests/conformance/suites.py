@@ -1,7 +1,8 @@
-"""Small suites made by hand, in memory and on disk, and implementations that answer them from a table."""
+"""The suite of the specification; small suites made by hand, and implementations that answer them from a table."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from compacter_core.config import AdapterConfig, Projection, Site
 from compacter_core.conformance.case import Case, Expectation
 from compacter_core.conformance.generate.builder import Builder
 from compacter_core.conformance.implementation import Answer, Capabilities, Done, Request
-from compacter_core.conformance.suite import Suite, load_suite
+from compacter_core.conformance.suite import Suite, default_suite, load_suite
 from compacter_core.conformance.tensor_files import write_tensors
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.format.writer import adapter_bytes
@@ -30,6 +31,12 @@ CONFIG = AdapterConfig(
     non_linearity=Activation.RELU,
 )
 EXACT_TYPES = (DType.F64, DType.F32, DType.F16, DType.BF16)
+
+
+@cache
+def vectors() -> Suite:
+    """The suite of the specification, read once for each run of the tests."""
+    return load_suite(default_suite())
 
 
 def integer_adapter(config: AdapterConfig = CONFIG) -> Adapter:

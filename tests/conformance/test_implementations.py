@@ -29,9 +29,24 @@ from compacter_core.reference.placement import sublayer
 from compacter_core.reference.rounding import float64_site
 from compacter_core.vocabulary import Activation, Input, ProjectionKind, Skip
 from tests.conformance.asking import answered
+from tests.conformance.suites import SITE
 from tests.support.strategies import adapter_configs, adapters, arrays, site_inputs
 
 ATTACHES = [Attach(input=given, skip=skip, post=skip is Skip.SUBLAYER_OUTPUT) for given in Input for skip in Skip]
+
+
+def of_ones(**changes: Any) -> Adapter:
+    """One dense site on two channels; every weight is 1."""
+    config = AdapterConfig(
+        method="test",
+        name="a",
+        hidden_size=2,
+        projection=Projection(kind=ProjectionKind.DENSE),
+        sites=(Site(id=SITE, bottleneck_size=1),),
+        **changes,
+    )
+    tensors = {name: np.ones(shape) for name, shape in adapter_layout(config).items()}
+    return Adapter(config=config, tensors=tensors, dtype=DType.F64)
 
 
 def claims(cls: ConformanceClass) -> list[tuple[str, DType]]:
@@ -68,22 +83,10 @@ def test_graphs_in_f64(make: Any, non_linearity: Activation, data: st.DataObject
 def test_graphs_have_no_gelu_in_f64(tmp_path: Path) -> None:
     """The day that they have it, they should claim it."""
     implementation = create("onnxruntime")
-    config = AdapterConfig(
-        method="test",
-        name="a",
-        hidden_size=2,
-        projection=Projection(kind=ProjectionKind.DENSE),
-        sites=(Site(id="encoder.0.ffn", bottleneck_size=1),),
-        non_linearity=Activation.GELU,
-    )
-    adapter = Adapter(
-        config=config,
-        tensors={name: np.ones(shape) for name, shape in adapter_layout(config).items()},
-        dtype=DType.F64,
-    )
+    adapter = of_ones(non_linearity=Activation.GELU)
     inputs = {"x": np.ones((1, 2)), "skip": np.ones((1, 2))}
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented, match="Erf"):
-        answered(implementation, Op.FORWARD, adapter, inputs, {"site": "encoder.0.ffn", "outputs": ["y"]})
+        answered(implementation, Op.FORWARD, adapter, inputs, {"site": SITE, "outputs": ["y"]})
 
 
 def check_forward(implementation: Implementation, dtype: DType, non_linearity: Activation, data: st.DataObject) -> None:
@@ -178,17 +181,7 @@ def test_sublayer(name: str, dtype: DType, attach: Attach, data: st.DataObject) 
 @pytest.mark.parametrize("attach", ATTACHES, ids=lambda attach: f"{attach.input}-{attach.skip}")
 def test_sublayers_are_folded_where_that_is_possible(attach: Attach) -> None:
     """A folded site has no bias of its linear left."""
-    config = AdapterConfig(
-        method="test",
-        name="a",
-        hidden_size=2,
-        projection=Projection(kind=ProjectionKind.DENSE),
-        sites=(Site(id="encoder.0.ffn", bottleneck_size=1),),
-        attach=attach,
-    )
-    tensors = {name: np.ones(shape) for name, shape in adapter_layout(config).items()}
-    adapter = Adapter(config=config, tensors=tensors, dtype=DType.F64)
     graph = sublayer_graph(
-        adapter, "encoder.0.ffn", np.ones(2), shape=(1, 2), dtype=ir.DataType.DOUBLE, opset=20
+        of_ones(attach=attach), SITE, np.ones(2), shape=(1, 2), dtype=ir.DataType.DOUBLE, opset=20
     ).model.graph
     assert ("bias" in graph.initializers) is (attach != Attach())

@@ -11,8 +11,8 @@ import pytest
 from compacter_core.adapter import DType
 from compacter_core.conformance.child import Child
 from compacter_core.conformance.runner import run_suite
-from compacter_core.conformance.suite import default_suite, load_suite
 from compacter_core.conformance.words import ConformanceClass
+from tests.conformance.suites import vectors
 
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "javascript"
 CLAIMED: Final = {
@@ -45,7 +45,7 @@ def test_it_conforms(node: str, tmp_path: Path) -> None:
     """In every class and type that the issue asks for, with nothing skipped."""
     child = Child(shlex.join([node, str(EXAMPLE / "main.mjs")]), tmp_path)
     try:
-        report = run_suite(load_suite(default_suite()), child, tmp_path)
+        report = run_suite(vectors(), child, tmp_path)
     finally:
         child.close()
     assert {(row.cls, row.dtype) for row in report.rows if row.conformant} == CLAIMED, report.as_text()
