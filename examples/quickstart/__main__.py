@@ -24,7 +24,9 @@ def main() -> int:
     """Runs the quickstart; 0 if every check holds, 1 if one does not, 2 if it could not run."""
     parser = argparse.ArgumentParser(prog="python -m examples.quickstart", description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path("build/quickstart"), help="default build/quickstart")
-    parser.add_argument("--with-full", action="store_true", help="full fine-tuning too, for comparison (takes longer than the rest)")
+    parser.add_argument(
+        "--with-full", action="store_true", help="full fine-tuning too, for comparison (takes longer than the rest)"
+    )
     args = parser.parse_args()
     begin = time.perf_counter()
     try:
