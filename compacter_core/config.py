@@ -122,13 +122,7 @@ class Site:
     attach: Attach | None = None
 
     def __post_init__(self) -> None:
-        if not _SITE_ID.fullmatch(self.id):
-            raise CompacterError(
-                ErrorCode.E211,
-                "site id outside the grammar",
-                value=self.id,
-                expected="(encoder|decoder).<layer>.(self_attn|cross_attn|ffn)",
-            )
+        _require_site_id(self.id)
         _require_range("bottleneck_size", self.bottleneck_size, 1, MAX_SIZE)
 
     @property
@@ -183,6 +177,8 @@ class Backbone:
         _require_range("backbone.hidden_size", self.hidden_size, 1, MAX_SIZE)
         for stack, layers in self.num_layers.items():
             _require_range(f"backbone.num_layers.{stack.value}", layers, 1, 99_999)
+        for site_id in self.modules:
+            _require_site_id(site_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +352,16 @@ def nearest_multiples(size: int, n: int) -> list[int]:
 def _require_range(what: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise CompacterError(ErrorCode.E208, f"{what} out of range", value=value, expected=f"{low} to {high}")
+
+
+def _require_site_id(site_id: str) -> None:
+    if not _SITE_ID.fullmatch(site_id):
+        raise CompacterError(
+            ErrorCode.E211,
+            "site id outside the grammar",
+            value=site_id,
+            expected="(encoder|decoder).<layer>.(self_attn|cross_attn|ffn)",
+        )
 
 
 def _require_size(what: str, value: int | None, high: int, *, wanted: bool, kind: ProjectionKind) -> None:

@@ -79,10 +79,11 @@ def read_projection(value: object, where: str) -> Projection:
 def read_site(value: object, where: str) -> Site:
     """Id and width; E211, E208."""
     fields = Fields(value, ("id", "bottleneck_size", "attach"), where)
-    site_id = fields.get("id", string)
-    if not _SITE.fullmatch(site_id):
-        raise Rejection("E211", f"{where}.id")
-    return Site(site_id, fields.get("bottleneck_size", integer(1, MAX_SIZE)), fields.get("attach", read_attach, None))
+    return Site(
+        fields.get("id", _site_id),
+        fields.get("bottleneck_size", integer(1, MAX_SIZE)),
+        fields.get("attach", read_attach, None),
+    )
 
 
 def read_attach(value: object, where: str) -> Attach:
@@ -118,7 +119,8 @@ def read_backbone(value: object, where: str) -> Mapping[str, Any]:
         word("encoder", "decoder")(stack, f"a key of {where}.num_layers")
     fields.get("id", string, None)
     fields.get("revision", string, None)
-    fields.get("modules", mapping(_modules), {})
+    for site_id in fields.get("modules", mapping(_modules), {}):
+        _site_id(site_id, f"a key of {where}.modules")
     return {
         "model_type": fields.get("model_type", string),
         "hidden_size": fields.get("hidden_size", integer(1, MAX_SIZE)),
@@ -126,6 +128,13 @@ def read_backbone(value: object, where: str) -> Mapping[str, Any]:
         "norm_style": fields.get("norm_style", word("pre", "post")),
         "norms": fields.get("norms", sequence(string), ()),
     }
+
+
+def _site_id(value: object, where: str) -> str:
+    site_id = string(value, where)
+    if not _SITE.fullmatch(site_id):
+        raise Rejection("E211", where)
+    return site_id
 
 
 def _modules(value: object, where: str) -> None:

@@ -228,6 +228,7 @@ E211: Final[Mapping[str, tuple[tuple[str, ...], Change]]] = {
     "capitals": (("PLC-1",), _ids("Encoder.0.ffn")),
     "line-feed": (("PLC-1",), _ids("encoder.0.ffn\n")),
     "empty": (("PLC-1",), _ids("")),
+    "modules": (("PLC-1",), _in("backbone", modules={"encodtr.0.ffn": {"linear": "layer.0"}})),
 }
 
 
