@@ -14,9 +14,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MINIMAL = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'examples/minimal/implementation.py'))}"
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that.
+_RUN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from compacter_core.cli.main import main; raise SystemExit(main())"
+)
+
 
 def start(temporary: Path, child: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "compacter_core", "conformance", "run", "--command", child]
+    command = [sys.executable, "-c", _RUN, "conformance", "run", "--command", child]
     command += ["--classes", "F", "--dtypes", "F32", "--case", "forward/exact/dense/*"]
     return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.PIPE, text=True

@@ -51,6 +51,15 @@ def test_e101_truncated_at_every_byte() -> None:
             parse_adapter(GOOD[:cut])
 
 
+@pytest.mark.spec("FMT-1", "SEC-1")
+def test_e101_the_header_tells_that_tensors_are_cut() -> None:
+    """Before any of them is read."""
+    data = join({"a": entry()}, bytes(8))
+    for missing in range(1, 9):
+        with rejected(ErrorCode.E101):
+            parse_header(data, size=len(data) - missing)
+
+
 @pytest.mark.spec("FMT-1")
 def test_e101_length_field_beyond_the_file() -> None:
     with rejected(ErrorCode.E101):
