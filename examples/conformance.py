@@ -45,6 +45,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
     "onnxruntime": Subject("our ONNX graphs, ONNX Runtime", ("--implementation", "onnxruntime")),
     "onnx-reference": Subject("our ONNX graphs, onnx.reference", ("--implementation", "onnx-reference")),
     "javascript": Subject("JavaScript (Node)", ("--command", "node examples/javascript/main.mjs"), "node"),
+    "minimal": Subject("99 lines of Python", ("--command", f"{sys.executable} examples/minimal/implementation.py")),
     "jax": Subject("JAX", ("--command", f"{sys.executable} -m examples.jax")),
     "adapterhub": Subject(
         "AdapterHub 1.3.0",
