@@ -1,0 +1,71 @@
+"""Encoders that the exporter has no code for: post-norm ones graft and verify, others are refused with nothing written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.pytorch import save_pretrained
+from compacter_exporters.backbone import export_backbone
+from compacter_exporters.choices import Backend
+from compacter_exporters.graft import graft
+from compacter_exporters.graph_check import RELATIVE_LIMIT
+from compacter_exporters.verify import verify
+from compacter_runtime import Session
+from tests.exporters_backbone.backends import BACKENDS
+from tests.pytorch.helpers import attach_trained, logits
+from tests.support.backbones import BACKBONES, VOCABULARY
+
+# optimum's graphs spell out the GELU in the heads of ELECTRA and DeBERTa, which graft does not read.
+SPELLED_OUT = ["electra", "deberta-v2"] if BACKENDS[0] is Backend.OPTIMUM else []
+GRAFTED = sorted({"electra", "xlm-roberta", "deberta-v2"} - set(SPELLED_OUT))
+# ALBERT's weights are used by several layers of the graph; Llama's norms are no LayerNormalization.
+REFUSED = ["albert", "llama", *SPELLED_OUT]
+
+
+@pytest.fixture
+def classifier(request: pytest.FixtureRequest) -> Any:
+    """A random model with three classes."""
+    options = {"vocab_size": VOCABULARY, "num_labels": 3, **BACKBONES[request.param]}
+    config = AutoConfig.for_model(request.param, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def write_both(model: Any, folder: Path) -> tuple[Path, Path]:
+    """The exported backbone, and an adapter that looks trained."""
+    model.save_pretrained(folder / "checkpoint")
+    backbone = export_backbone(folder / "checkpoint", folder / "onnx", backend=BACKENDS[0])
+    attach_trained(model)
+    save_pretrained(model, folder / "adapter")
+    return backbone, folder / "adapter"
+
+
+@pytest.mark.parametrize("classifier", GRAFTED, indirect=True)
+def test_graft_and_verify(classifier: Any, tmp_path: Path) -> None:
+    backbone, adapter = write_both(classifier, tmp_path)
+    merged = tmp_path / "onnx/merged.onnx"
+    graft(backbone, adapter, merged)
+    assert verify(merged, adapter).ok
+    session = Session(merged)
+    tokens = np.random.default_rng(0).integers(5, VOCABULARY, (3, 7))
+    inputs = {name: np.zeros_like(tokens) for name in session.input_names} | {"attention_mask": np.ones_like(tokens)}
+    with torch.no_grad():
+        expected = logits(classifier, {"input_ids": torch.from_numpy(tokens)}).numpy()
+    got = session.run(inputs | {"input_ids": tokens})["logits"]
+    assert np.abs(got - expected).max() <= RELATIVE_LIMIT * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("classifier", REFUSED, indirect=True)
+def test_what_cannot_be_read_is_refused(classifier: Any, tmp_path: Path) -> None:
+    backbone, adapter = write_both(classifier, tmp_path)
+    merged = tmp_path / "onnx/merged.onnx"
+    with pytest.raises(CompacterError) as error:
+        graft(backbone, adapter, merged)
+    assert error.value.code is ErrorCode.E604
+    assert not merged.exists()
