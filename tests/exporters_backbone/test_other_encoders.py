@@ -1,4 +1,4 @@
-"""Encoders that the exporter has no code for: post-norm ones graft and verify, others are refused with nothing written."""
+"""Encoders that the exporter has no code for: post-norm ones graft and verify, others are refused."""
 
 from pathlib import Path
 from typing import Any
