@@ -282,7 +282,12 @@ class AdapterConfig:
 
     def _check_sites(self) -> None:
         if not self.sites:
-            raise CompacterError(ErrorCode.E211, "the adapter has no site", expected="at least one site")
+            raise CompacterError(
+                ErrorCode.E211,
+                "the adapter has no site",
+                expected="at least one site",
+                remedy="Name layers or sites that the backbone has; AdapterDrop leaves out the first five layers.",
+            )
         seen: set[str] = set()
         for site in self.sites:
             if site.id in seen:

@@ -1,8 +1,8 @@
 """How many parameters a method trains on a backbone, without any weights: the model is built on the meta device.
 
-The share is that of the paper's tables: adapter and norms over the backbone, without a head (section 4.1). For T5-base
-it counts 32,100 embeddings, the tokenizer's vocabulary, as the authors' code resizes the model to, instead of the
-published checkpoint's padded 32,128.
+The share is that of the paper's tables: adapter and norms over the backbone, without a head (section 4.1). The T5
+models known here have 32,100 embeddings, the tokenizer's vocabulary, with which T5-base has the 222,882,048 parameters
+that the paper's shares refer to; published checkpoints pad them to 32,128.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ from compacter_core.conformance.mutation.file_mutant import FileMutant, Right, u
 from compacter_core.conformance.tensor_files import read_tensors
 from compacter_core.conformance.words import ConformanceClass, Op
 from compacter_core.format.reader import load_adapter
-from compacter_core.format.sketch import ROUNDING, SKETCH_SIZE, sketch_indices
+from compacter_core.format.sketch import ROUNDING, SKETCH_SIZE, THRESHOLD, sketch_indices
 from compacter_core.format.writer import adapter_bytes
 
 Values = NDArray[np.float64]
@@ -104,7 +104,7 @@ class _Correlation(Matching):
         if np.array_equal(sketch, sampled):
             return True
         with np.errstate(invalid="ignore", divide="ignore"):
-            return bool(np.corrcoef(sketch, sampled)[0, 1] >= 0.95)  # noqa: PLR2004
+            return bool(np.corrcoef(sketch, sampled)[0, 1] >= THRESHOLD)
 
 
 class _Unsorted(Matching):
