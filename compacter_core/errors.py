@@ -10,8 +10,8 @@ from enum import StrEnum
 class ErrorCode(StrEnum):
     """Stable codes, the member name is the code and the value says what it means.
 
-    E0xx arguments and environment, E1xx container, E2xx configuration, E3xx tensors, E4xx backbone, E6xx ONNX,
-    E7xx runtime, E8xx data and training. E5xx is reserved for importers.
+    E0xx arguments and environment, E1xx container, E2xx configuration, E3xx tensors, E4xx backbone, E5xx importers,
+    E6xx ONNX, E7xx runtime, E8xx data and training.
     """
 
     E001 = "argument out of range"
@@ -62,6 +62,10 @@ class ErrorCode(StrEnum):
     E403 = "backbone weights are not those the adapter was trained on"
     E404 = "override names no tensor of the backbone, or one of another shape"
     E405 = "override of a kind that is not allowed"
+
+    E501 = "not a checkpoint that this importer reads"
+    E502 = "checkpoint uses something that this format does not have"
+    E503 = "checkpoint's library computes something else than its configuration says"
 
     E601 = "ONNX model without compacter metadata"
     E602 = "tensor named by the metadata is not in the graph"

@@ -8,11 +8,23 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from compacter_core.cli import command, conformance, count, export, extract, graft, inspect, run, train, verify
+from compacter_core.cli import (
+    command,
+    conformance,
+    count,
+    export,
+    extract,
+    graft,
+    import_adapter,
+    inspect,
+    run,
+    train,
+    verify,
+)
 from compacter_core.cli.command import Outcome
 from compacter_core.errors import CompacterError, ErrorCode
 
-_MODULES = (train, export, graft, run, verify, inspect, extract, count, conformance)
+_MODULES = (train, export, graft, run, verify, inspect, extract, count, import_adapter, conformance)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,16 +16,16 @@ from compacter_core.adapter import Adapter
 from compacter_core.compatibility import check_structure
 from compacter_core.config import AdapterConfig, Override
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, weight_name
 from compacter_core.layout import Part
 from compacter_core.pytorch import compatibility
 from compacter_core.pytorch.backbone_state import BackboneState, set_labels
 from compacter_core.pytorch.binding_files import Binding
-from compacter_core.pytorch.bindings import BoundBackbone, bind, weight_in_out
+from compacter_core.pytorch.bindings import BoundBackbone, bind
 from compacter_core.pytorch.checkpointing import GraphStart
-from compacter_core.pytorch.convert import copy_into, file_type, to_array, view_array
+from compacter_core.pytorch.convert import copy_into, file_type, to_array
 from compacter_core.pytorch.modules import AdapterModule
 from compacter_core.pytorch.placement import Placement
+from compacter_core.pytorch.sketches import sketches_of
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import OverrideKind
 
@@ -87,7 +87,7 @@ class AttachedAdapter(AdapterModule):
         return Adapter(
             config=replace(self.config, head=head),
             tensors={name: to_array(parameter, dtype) for name, parameter in parameters.items()},
-            sketches=self._sketches(),
+            sketches=sketches_of(self.backbone, self.config),
             dtype=dtype,
         )
 
@@ -126,14 +126,6 @@ class AttachedAdapter(AdapterModule):
             copy_into(parameter, name, adapter.tensors)
         if head is not None and head.labels:
             set_labels(model, dict(enumerate(head.labels)), {label: index for index, label in enumerate(head.labels)})
-
-    def _sketches(self) -> dict[str, np.ndarray]:
-        sketches: dict[str, np.ndarray] = {}
-        for name, linear in self.backbone.sketched_linears(self.config).items():
-            sketches[weight_name(name)] = sketch_weight(view_array(weight_in_out(linear)))
-            if isinstance(linear.bias, nn.Parameter):
-                sketches[bias_name(name)] = sketch_bias(view_array(linear.bias))
-        return sketches
 
 
 def attach(

@@ -77,8 +77,13 @@ class BoundBackbone:
         """The linears that an adapter recognises its backbone by: those of its sites, and the head's pooler."""
         linears = {site.id: self.site(site.id).linear for site in config.sites}
         if config.head is not None and config.head.pooler is not None:
-            linears[POOLER] = self.model.get_submodule(config.head.pooler)
+            linears[POOLER] = self.model.get_submodule(self._in_model(config.head.pooler))
         return linears
+
+    def _in_model(self, name: str) -> str:
+        """A name relative to a model with a head, as one relative to this model, which may be the base model."""
+        prefix: str = getattr(self.base, "base_model_prefix", "")
+        return name.removeprefix(f"{prefix}.") if self.model is self.base else name
 
     def layer_starts(self) -> list[tuple[nn.Module, nn.Module]]:
         """For each stack the last module before its first layer, and that layer."""

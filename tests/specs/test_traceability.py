@@ -46,7 +46,7 @@ FORMAT_CODES = {
     for heading in ("Container", "Configuration", "Tensors", "Backbone", "ONNX")
     for code, cells in code_table(heading).items()
 }
-APPLICATION_CODES = code_table("Applications")
+APPLICATION_CODES = code_table("Applications") | code_table("Importers")
 
 
 def test_ids_are_unique_and_without_gaps() -> None:

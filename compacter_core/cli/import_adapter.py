@@ -1,0 +1,111 @@
+"""`compacter import`: an adapter that another library saved, as an adapter file of this format."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from compacter_core.cli.command import Outcome, needs, new_parser
+
+if TYPE_CHECKING:
+    from compacter_core.cli.command import Subparsers
+    from compacter_core.importers.result import ImportedAdapter
+
+_EXAMPLES = """
+compacter import adapterhub saved_adapter --backbone bert-base-uncased -o adapter.safetensors
+compacter import opendelta saved_delta --backbone t5-base --allow-pickle -o adapter.safetensors
+compacter import adapterhub saved_adapter --without-head -o adapter.safetensors --json
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One library: the module and the function `from_…(path, *, backbone, allow_pickle, with_head)` that reads it."""
+
+    module: str
+    function: str
+    summary: str
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "adapterhub": Kind("compacter_core.importers.adapterhub", "from_adapterhub", "a directory that AdapterHub saved"),
+}
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Add the command."""
+    parser = new_parser(
+        subparsers,
+        "import",
+        run,
+        summary="Turn an adapter that another library saved into one file",
+        examples=_EXAMPLES,
+    )
+    parser.add_argument(
+        "kind",
+        choices=list(KINDS),
+        metavar="KIND",
+        help="; ".join(f"{name}: {kind.summary}" for name, kind in KINDS.items()),
+    )
+    parser.add_argument("source", type=Path, metavar="SRC", help="what the library saved")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the adapter file to write")
+    add_source_options(parser)
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a foreign checkpoint is read."""
+    parser.add_argument(
+        "--backbone",
+        metavar="DIR",
+        help="the model that the adapter was trained on, as transformers saves it; without it the file neither "
+        "recognises its backbone nor can be grafted",
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read pickled checkpoints (.bin): only from a source you trust; safetensors files need no such trust",
+    )
+    parser.add_argument("--without-head", action="store_true", help="leave the task head out")
+
+
+def run(args: argparse.Namespace) -> Outcome:
+    """Import, and write the file atomically."""
+    from compacter_core.format.writer import canonical_digest, save_adapter
+    from compacter_core.layout import count_parameters
+
+    imported = read_source(args.kind, args)
+    save_adapter(imported.adapter, args.output)
+    config = imported.adapter.config
+    data = {
+        "output": str(args.output),
+        "name": config.name,
+        "method": config.method,
+        "sites": len(config.sites),
+        "parameters": count_parameters(config),
+        "head": None if config.head is None else config.head.task,
+        "recognises_backbone": bool(imported.adapter.sketches),
+        "sha256": canonical_digest(imported.adapter),
+        "notes": list(imported.notes),
+    }
+    text = (
+        f"imported {config.name} ({config.method}, {len(config.sites)} sites, {data['parameters']:,} parameters): "
+        f"{args.output}"
+    )
+    return Outcome(data, "\n".join([text, *(f"note: {note}" for note in imported.notes)]))
+
+
+def read_source(kind: str, args: argparse.Namespace) -> "ImportedAdapter":
+    """The adapter in a foreign checkpoint, by the options of `add_source_options`."""
+    backbone = None
+    with needs("torch"):
+        if args.backbone is not None:
+            from compacter_core.pytorch.known_backbone import open_backbone
+
+            backbone = open_backbone(args.backbone)
+        reader = getattr(import_module(KINDS[kind].module), KINDS[kind].function)
+        imported: ImportedAdapter = reader(
+            args.source, backbone=backbone, allow_pickle=args.allow_pickle, with_head=not args.without_head
+        )
+    return imported

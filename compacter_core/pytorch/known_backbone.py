@@ -1,0 +1,111 @@
+"""A backbone's checkpoint, for importers to look into: sites, norms, sketches, heads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from compacter_core.adapter import Array
+from compacter_core.config import AdapterConfig, Backbone, Head
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.layout import Shape
+from compacter_core.pytorch.bindings import BoundBackbone, bind
+from compacter_core.pytorch.convert import view_array
+from compacter_core.pytorch.sketches import sketches_of
+
+
+def open_backbone(directory: Path | str) -> "TransformersBackbone":
+    """The backbone in a directory that transformers' `save_pretrained` wrote, or of a hub name.
+
+    Raises:
+        CompacterError: E005 if there is no such model, E803 if its architecture has no binding.
+    """
+    try:
+        model, info = AutoModel.from_pretrained(str(directory), output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise CompacterError(
+            ErrorCode.E005,
+            f"no backbone there ({' '.join(str(error).split())[:120]})",
+            value=str(directory),
+            expected="a directory with config.json and model.safetensors, as save_pretrained writes it",
+        ) from error
+    return TransformersBackbone(bind(model), frozenset(info["missing_keys"]), str(directory))
+
+
+class TransformersBackbone:
+    """`KnownBackbone` of a transformers base model.
+
+    Args:
+        bound: the model.
+        absent: names of parameters that its checkpoint lacks, whose values are random.
+        source: where it was loaded from.
+    """
+
+    def __init__(self, bound: BoundBackbone, absent: frozenset[str], source: str) -> None:
+        self._bound = bound
+        self._absent = absent
+        self._source = source
+
+    @property
+    def description(self) -> Backbone:
+        """Sizes, norm style, and module names of sites and norms."""
+        return self._bound.description
+
+    def sketches(self, config: AdapterConfig) -> dict[str, Array]:
+        """The sketches of the linears that an adapter of this configuration recognises its backbone by.
+
+        Raises:
+            CompacterError: E211 for a site that the backbone lacks, E501 for a pooler that its checkpoint lacks.
+        """
+        pooler = None if config.head is None else config.head.pooler
+        if pooler is not None and f"{pooler.partition('.')[2]}.weight" in self._absent:
+            raise CompacterError(
+                ErrorCode.E501,
+                "the head reads a pooler that neither the adapter's checkpoint nor the backbone's has",
+                value=pooler,
+                remedy="Its values in training are lost; import without the head.",
+            )
+        return sketches_of(self._bound, config)
+
+    def norms(self) -> dict[str, Array]:
+        """Gains and biases of all norms by their name in the base model, in execution order."""
+        return {name: view_array(parameter) for name, parameter in self._bound.norm_parameters().items()}
+
+    def head(self, model_class: str, shapes: Mapping[str, Shape], labels: tuple[str, ...]) -> Head | None:
+        """The head of a transformers class on this backbone; None if its last linear belongs to the backbone.
+
+        Raises:
+            CompacterError: E803 if the binding does not know that class.
+        """
+        heads = self._bound.binding.heads
+        if model_class not in heads:
+            raise CompacterError(
+                ErrorCode.E803,
+                "the binding does not know the head of this model",
+                value=model_class,
+                expected=", ".join(heads),
+                remedy="Import the adapter without its head.",
+            )
+        known = heads[model_class]
+        if known is None:
+            return None
+        trains_pooler = known.pooler is not None and f"{known.pooler}.weight" in shapes
+        return Head(
+            task=known.task,
+            layers=(str(known.pooler), *known.layers) if trains_pooler else known.layers,
+            shapes=dict(shapes),
+            labels=labels,
+            pooler=None if trains_pooler else known.pooler,
+        )
+
+    def output_embeddings(self) -> Array | None:
+        """Weight [vocabulary, d] of the backbone's own language-model head, or None if it has none."""
+        config: Any = self._bound.model.config
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        try:
+            embeddings: nn.Module | None = auto.from_pretrained(self._source).get_output_embeddings()
+        except ValueError:  # no such class for this architecture
+            return None
+        return None if embeddings is None else view_array(embeddings.get_parameter("weight"))
