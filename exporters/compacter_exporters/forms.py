@@ -10,16 +10,14 @@ and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All con
 Kronecker sums written out, and rounded once to the graph's type.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Array, SiteParameters
+from compacter_core.adapter import SiteParameters
 from compacter_core.config import Attach
-from compacter_core.reference.projection import weight
-from compacter_core.reference.rounding import float64_site
+from compacter_core.linkage.dense import Dense
 from compacter_core.vocabulary import Input, Skip
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
@@ -35,35 +33,6 @@ class Form(StrEnum):
     FOLD = "fold"
     PLAIN = "plain"
     AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dense:
-    """A site's adapter with its projections written out in float64, and the scaling moved into the second one.
-
-    Args:
-        Wd: [d, k].
-        bd: [k] or None.
-        Wu: scaling Wu, [k, d].
-        bu: scaling bu, [d] or None.
-    """
-
-    Wd: Array
-    bd: Array | None
-    Wu: Array
-    bu: Array | None
-
-    @classmethod
-    def of(cls, site: SiteParameters) -> "Dense":
-        """The adapter of a site."""
-        site = float64_site(site)
-        bu = site.up.b
-        return cls(
-            Wd=weight(site.down),
-            bd=site.down.b,
-            Wu=weight(site.up) * site.scaling,
-            bu=None if bu is None else bu * site.scaling,
-        )
 
 
 def allows_fold(attach: Attach) -> bool:
@@ -123,7 +92,7 @@ def emit_plain(
         around.add.replace_input_with(0 if around.add.inputs[0] is h else 1, o)
         return o
     # N(r + h) is needed as the input, and N(r + o) as the result: the sum and the norm are there twice.
-    after = _second_sum(emitter, around, o) if attach.post else o
+    after = second_sum(emitter, around, o) if attach.post else o
     producer = result.producer()
     if producer is None:  # the residual sum and the norm are nodes
         raise TypeError("the result of a sublayer has no producer")
@@ -132,7 +101,7 @@ def emit_plain(
     return o
 
 
-def _second_sum(emitter: Emitter, around: Surroundings, o: ir.Value) -> ir.Value:
+def second_sum(emitter: Emitter, around: Surroundings, o: ir.Value) -> ir.Value:
     """N(r + o), computed by copies of the nodes of N(r + h)."""
     total = emitter.op("Add", [around.residual, o], "sum", like=o)
     if around.norm is None:

@@ -12,8 +12,8 @@ from compacter_core.adapter import Adapter, Array, ProjectionParameters
 from compacter_core.config import ATTACH_PRESETS, Projection
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import adapter_bytes
+from compacter_core.linkage import dense
 from compacter_core.reference.projection import fast_weight, rule
-from compacter_exporters import forms
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.verify import verify
@@ -193,7 +193,7 @@ def test_swapped_kronecker_order_is_found(tmp_path: Path, monkeypatch: pytest.Mo
         return np.asarray(sum(np.kron(fast, slow) for slow, fast in pairs))
 
     adapter = make(make_stack())
-    monkeypatch.setattr(forms, "weight", swapped)
+    monkeypatch.setattr(dense, "weight", swapped)
     path = grafted(tmp_path, adapter)
     assert {f"site {FIRST}", f"site {SECOND}"} <= set(failures(path, adapter))
 

@@ -1,0 +1,68 @@
+"""The tensors an adapter gives to a swappable graph: every input of the graph that has a default.
+
+    compacter/<site>/down.weight   Wd [d, k]       default [d, 0]
+    compacter/<site>/down.bias     bd or, where the adapter reads m = h - b, bd + b Wd [k]       default [0]
+    compacter/<site>/up.weight     scaling Wu [k, d]       default [0, d]
+    compacter/<site>/up.bias       scaling bu [d]          default zeros
+    compacter/override/<name>      a replaced tensor       default: the backbone's
+    compacter/head/<name>          a tensor of the head    default: the backbone's
+
+k is the adapter's own: with k = 0 a product is the empty sum, zero, and the graph is the backbone. All are computed in
+float64, Kronecker sums multiplied out, and rounded once to the graph's type (LNK-3).
+"""
+
+from typing import Final
+
+import numpy as np
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.layout import Part
+from compacter_core.linkage.dense import Dense, bias_behind
+from compacter_core.linkage.description import Description
+from compacter_core.linkage.fitting import check_fits
+
+PREFIX: Final = "compacter"
+SITE_TENSORS: Final = ("down.weight", "down.bias", "up.weight", "up.bias")
+
+
+def site_input(site_id: str, tensor: str) -> str:
+    """Name of the graph's input for one of a site's `SITE_TENSORS`."""
+    return f"{PREFIX}/{site_id}/{tensor}"
+
+
+def part_input(part: Part, name: str) -> str:
+    """Name of the graph's input for a replaced tensor or one of the head."""
+    return f"{PREFIX}/{part.value}/{name}"
+
+
+def swappable_tensors(description: Description, adapter: Adapter) -> dict[str, Array]:
+    """What the adapter gives to the graph, by input; a site, norm or head that it lacks stays the backbone's.
+
+    Raises:
+        CompacterError: as `check_fits`, for an adapter of another backbone or with places the graph does not open.
+    """
+    check_fits(description, adapter)
+    tensors: dict[str, Array] = {}
+    for site in adapter.config.sites:
+        parameters = adapter.site(site.id)
+        dense = Dense.of(parameters)
+        arrays = (
+            dense.Wd,
+            bias_behind(parameters, _bias(description, adapter, site.id)),
+            dense.Wu,
+            np.zeros(adapter.config.hidden_size) if dense.bu is None else dense.bu,
+        )
+        tensors |= {site_input(site.id, name): array for name, array in zip(SITE_TENSORS, arrays, strict=True)}
+    for part in (Part.OVERRIDE, Part.HEAD):
+        tensors |= {part_input(part, name): array for name, array in adapter.part(part).items()}
+    return {name: np.ascontiguousarray(array.astype(description.dtype.memory)) for name, array in tensors.items()}
+
+
+def _bias(description: Description, adapter: Adapter, site_id: str) -> Array | None:
+    """The bias of a site's linear where the adapter reads m: the adapter's own where it replaces it."""
+    b = description.bias(site_id)
+    backbone = adapter.config.backbone
+    modules = None if backbone is None else backbone.modules.get(site_id)
+    if b is None or modules is None:
+        return b
+    return adapter.part(Part.OVERRIDE).get(f"{modules.linear}.bias", b)
