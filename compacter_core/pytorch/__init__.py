@@ -1,6 +1,8 @@
 """The PyTorch back end: train adapters in transformers models."""
 
-from compacter_core.pytorch.attach import ATTRIBUTE, AttachedAdapter, attach, attach_adapter, detach, get_adapter
+from compacter_core.pytorch.adapters import ATTRIBUTE, Adapters, adapter_names, detach, get_adapter, set_active
+from compacter_core.pytorch.attach import attach, attach_adapter
+from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_core.pytorch.binding_files import known_model_types, load_binding, read_binding
 from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.modules import AdapterModule, Projection, SiteAdapter
@@ -15,10 +17,12 @@ from compacter_core.pytorch.pretrained import (
 __all__ = [
     "ATTRIBUTE",
     "AdapterModule",
+    "Adapters",
     "AttachedAdapter",
     "ParameterCounts",
     "Projection",
     "SiteAdapter",
+    "adapter_names",
     "attach",
     "attach_adapter",
     "count_parameters",
@@ -31,4 +35,5 @@ __all__ = [
     "print_trainable_parameters",
     "read_binding",
     "save_pretrained",
+    "set_active",
 ]

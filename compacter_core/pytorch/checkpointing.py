@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from compacter_core.pytorch.switching import Switch
+
 
 class GraphStart:
     """Makes the first layer's input require gradients while that layer is checkpointed."""
 
-    def __init__(self, first_layer: nn.Module) -> None:
+    def __init__(self, first_layer: nn.Module, switch: Switch) -> None:
         self._first_layer = first_layer
+        self._switch = switch
 
     def register(self, before: nn.Module) -> RemovableHandle:
         """Acts on the output of `before`, the last module before the first layer."""
-        return before.register_forward_hook(self.require_gradient)
+        return before.register_forward_hook(self._switch.gate(self.require_gradient))
 
     def require_gradient(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """The output, as a leaf of the graph where it would not be in the graph at all."""

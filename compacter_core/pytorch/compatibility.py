@@ -1,28 +1,31 @@
 """Does an adapter fit a PyTorch backbone? Everything is checked before anything is changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from torch import nn
 
 from compacter_core import compatibility
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Head
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import bias_name, weight_name
-from compacter_core.pytorch.bindings import BoundBackbone, weight_in_out
-from compacter_core.pytorch.convert import view_array
+from compacter_core.pytorch.bindings import BoundBackbone
+from compacter_core.pytorch.distributed import whole_shape
 
 
-def check_weights(adapter: Adapter, bound: BoundBackbone) -> None:
-    """The backbone's weights are those that the adapter's sketches were taken of.
+def check_fit(adapter: Adapter, bound: BoundBackbone, sketches: Mapping[str, Array]) -> None:
+    """The adapter was made for this backbone, and for this head.
 
-    A site without a sketch is not checked.
+    Args:
+        adapter: to be put into the model.
+        bound: the model; its type and sizes are the adapter's (`check_structure`).
+        sketches: of the linears that the adapter recognises the backbone by, from when no adapter was active.
 
     Raises:
-        CompacterError: E403.
+        CompacterError: E403 to E405, or E803 for a class of model whose head is not known.
     """
-    compatibility.check_weights(adapter, _sketched_arrays(adapter, bound))
+    compatibility.check_weights(adapter, _samples(adapter, sketches))
+    check_overrides(adapter, bound)
+    check_head(adapter.config.head, bound)
 
 
 def check_overrides(adapter: Adapter, bound: BoundBackbone) -> None:
@@ -31,7 +34,7 @@ def check_overrides(adapter: Adapter, bound: BoundBackbone) -> None:
     Raises:
         CompacterError: E404 or E405.
     """
-    shapes = {name: tuple(parameter.shape) for name, parameter in bound.base.named_parameters()}
+    shapes = {name: whole_shape(parameter) for name, parameter in bound.base.named_parameters()}
     compatibility.check_overrides(adapter, shapes, bound.norm_parameters())
 
 
@@ -72,15 +75,10 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
             )
 
 
-def _sketched_arrays(adapter: Adapter, bound: BoundBackbone) -> Iterator[tuple[str, Array]]:
-    """The weights [in, out] and biases that sketches are of, by the sketch's name, made one at a time.
+def _samples(adapter: Adapter, sketches: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    """What the backbone has at the positions of each of the adapter's sketches: a sketch's own sketch is itself.
 
     An absent bias counts as zeros, as in a graph, whose exporter may have dropped it for that reason.
     """
-    for name, linear in bound.sketched_linears(adapter.config).items():
-        weight = view_array(weight_in_out(linear))
-        yield weight_name(name), weight
-        if isinstance(linear.bias, nn.Parameter):
-            yield bias_name(name), view_array(linear.bias)
-        else:
-            yield bias_name(name), np.zeros(weight.shape[1], dtype=np.float32)
+    for name, sketch in adapter.sketches.items():
+        yield name, sketches.get(name, np.zeros_like(sketch))

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from compacter_core.adapter import Array, DType
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.layout import Shape
+from compacter_core.pytorch.distributed import assign, whole, whole_shape
 
 _FILE_TYPES = {
     torch.float64: DType.F64,
@@ -32,8 +34,8 @@ def file_type(tensors: Iterable[Tensor]) -> DType:
 
 
 def to_array(tensor: Tensor, dtype: DType) -> Array:
-    """A copy of the tensor in memory, as the array type that stands for `dtype`."""
-    wide = tensor.detach().to("cpu", torch.float64 if tensor.dtype is torch.float64 else torch.float32)
+    """A copy of the whole tensor in memory, as the array type that stands for `dtype`."""
+    wide = whole(tensor).to("cpu", torch.float64 if tensor.dtype is torch.float64 else torch.float32)
     return wide.numpy().astype(dtype.memory)
 
 
@@ -43,18 +45,24 @@ def view_array(tensor: Tensor) -> Array:
     return tensor.float().numpy() if tensor.dtype is torch.bfloat16 else tensor.numpy()
 
 
+def to_tensor(name: str, arrays: Mapping[str, Array], shape: Shape) -> Tensor:
+    """`arrays[name]` as a tensor, a copy.
+
+    Raises:
+        CompacterError: E301 if it is missing, E304 if it has another shape than `shape`.
+    """
+    if name not in arrays:
+        raise CompacterError(ErrorCode.E301, f"tensor {name} is missing")
+    array = arrays[name]
+    if array.shape != shape:
+        raise CompacterError(ErrorCode.E304, f"tensor {name}", value=tuple(array.shape), expected=str(shape))
+    return torch.from_numpy(np.array(array))
+
+
 def copy_into(target: Tensor, name: str, arrays: Mapping[str, Array]) -> None:
     """Copies `arrays[name]` into `target`, rounding to its data type.
 
     Raises:
         CompacterError: E301 if it is missing, E304 if it has another shape.
     """
-    if name not in arrays:
-        raise CompacterError(ErrorCode.E301, f"tensor {name} is missing")
-    array = arrays[name]
-    if array.shape != tuple(target.shape):
-        raise CompacterError(
-            ErrorCode.E304, f"tensor {name}", value=tuple(array.shape), expected=str(tuple(target.shape))
-        )
-    with torch.no_grad():
-        target.copy_(torch.from_numpy(np.array(array)))
+    assign(target, to_tensor(name, arrays, whole_shape(target)))

@@ -11,9 +11,11 @@ all three are r + (h + D(x)): D(x) is added to h. So one hook on the module whos
 Where x is seen earlier than the sum it goes into, it is kept between two hooks of one sublayer and dropped at once;
 recomputation under gradient checkpointing runs both hooks again.
 
-Hooks are bound methods, so that copies of a model (copy.deepcopy, pickle) have hooks on the copied adapter.
+Hooks are bound methods, so that copies of a model (copy.deepcopy, pickle) have hooks on the copied adapter. They act
+while the adapter's switch is on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,15 +24,17 @@ from torch.utils.hooks import RemovableHandle
 from compacter_core.config import Attach
 from compacter_core.pytorch.bindings import BoundSite
 from compacter_core.pytorch.modules import SiteAdapter
+from compacter_core.pytorch.switching import Switch
 from compacter_core.vocabulary import Input, Skip
 
 
 class Placement:
     """One site's adapter D, placed in a sublayer."""
 
-    def __init__(self, adapter: SiteAdapter, attach: Attach) -> None:
+    def __init__(self, adapter: SiteAdapter, attach: Attach, switch: Switch) -> None:
         self._adapter = adapter
         self._attach = attach
+        self._switch = switch
         self._kept: Tensor | None = None
 
     def register(self, site: BoundSite) -> list[RemovableHandle]:
@@ -40,25 +44,31 @@ class Placement:
         adds_to_output = self._attach.skip is Skip.SUBLAYER_OUTPUT and self._attach.input is not Input.NORMED_SUM
         handles: list[RemovableHandle] = []
         if self._attach.input is Input.RESIDUAL:
-            handles.append(site.residual.register_forward_pre_hook(self.keep_residual))
+            handles.append(self._before(site.residual, self.keep_residual))
         elif self._attach.input is Input.SUBLAYER_OUTPUT and not adds_to_output:
-            handles.append(site.output.register_forward_hook(self.keep_output))
+            handles.append(self._behind(site.output, self.keep_output))
         if adds_to_output:
-            handles.append(site.output.register_forward_hook(self.add_to_output))
+            handles.append(self._behind(site.output, self.add_to_output))
         elif self._attach.skip is Skip.SUBLAYER_OUTPUT:
-            handles.append(site.norm.register_forward_hook(self.normalise_again))
+            handles.append(self._behind(site.norm, self.normalise_again))
         else:
-            handles.append(site.norm.register_forward_hook(self.replace_norm_output))
+            handles.append(self._behind(site.norm, self.replace_norm_output))
         return handles
 
     def _register_pre_norm(self, site: BoundSite) -> list[RemovableHandle]:
         if self._attach.input is Input.SUBLAYER_OUTPUT:
-            return [site.output.register_forward_hook(self.add_to_output)]
+            return [self._behind(site.output, self.add_to_output)]
         add = self.add_to_output if self._attach.input is Input.RESIDUAL else self.add_of_sum
         return [
-            site.residual.register_forward_pre_hook(self.keep_residual),
-            site.output.register_forward_hook(add),
+            self._before(site.residual, self.keep_residual),
+            self._behind(site.output, add),
         ]
+
+    def _before(self, module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+        return module.register_forward_pre_hook(self._switch.gate(hook))
+
+    def _behind(self, module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+        return module.register_forward_hook(self._switch.gate(hook))
 
     def keep_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Sees r, the input of the module."""
@@ -91,8 +101,8 @@ class Placement:
         return self._add(skip, x)
 
     def _add(self, skip: Tensor, x: Tensor) -> Tensor:
-        delta: Tensor = self._adapter(x)
-        return skip + delta.to(skip.dtype)
+        result: Tensor = self._adapter(x, skip)
+        return result
 
     def _take(self) -> Tensor:
         kept, self._kept = self._kept, None

@@ -7,8 +7,11 @@ from torch import nn
 
 from compacter_core.format.reader import load_adapter
 from compacter_core.format.writer import save_profile
-from compacter_core.pytorch.attach import AttachedAdapter, attach_adapter, get_adapter
+from compacter_core.pytorch.adapters import get_adapter
+from compacter_core.pytorch.attach import attach_adapter
+from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_core.pytorch.binding_files import Binding
+from compacter_core.pytorch.distributed import is_first_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class ParameterCounts:
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Counts what an attached adapter trains.
+    """Counts what the active adapter trains.
 
     Raises:
         CompacterError: E804 if the model has no adapter.
@@ -72,33 +75,47 @@ def print_trainable_parameters(model: nn.Module) -> None:
     )
 
 
-def save_pretrained(model: nn.Module, directory: Path | str) -> None:
-    """Writes the adapter with its norms and head as a hub profile: `adapter_model.safetensors`, `adapter_config.json`.
+def save_pretrained(model: nn.Module, directory: Path | str, name: str | None = None) -> None:
+    """Writes an adapter with its norms and head as a hub profile: `adapter_model.safetensors`, `adapter_config.json`.
+
+    Of several processes the first one writes, whole tensors also where they are sharded. Under FSDP2 and ZeRO-3 every
+    process has to call it; under DDP every process may. The others do not wait for the file.
+
+    Args:
+        model: the model.
+        directory: made if it is missing.
+        name: of the adapter; None for the active one, or the only one.
 
     Raises:
-        CompacterError: E804 if the model has no adapter, E006 if the directory cannot be written.
+        CompacterError: E804 if the model has no such adapter, E006 if the directory cannot be written.
     """
-    save_profile(get_adapter(model).to_adapter(), Path(directory))
+    adapter = get_adapter(model, name).to_adapter()
+    if is_first_process():
+        save_profile(adapter, Path(directory))
 
 
 def from_pretrained(
     model: nn.Module,
     path: Path | str,
     *,
+    name: str | None = None,
     trainable: bool = False,
     with_head: bool = True,
     binding: Binding | None = None,
 ) -> AttachedAdapter:
-    """Reads an adapter, a file or a hub profile, and attaches it.
+    """Reads an adapter, a file or a hub profile, attaches it, and makes it active.
 
     Args:
         model: the backbone it was trained on, with the head's number of labels.
         path: of the file or the directory.
+        name: under which the model knows the adapter; that of its configuration by default.
         trainable: go on training; otherwise every parameter of the model is frozen.
         with_head: take over the adapter's head too.
         binding: of an architecture that has none here.
 
     Raises:
-        CompacterError: E1xx to E3xx for a bad file, E401 to E405 if it does not fit, E804 if there is an adapter.
+        CompacterError: E1xx to E3xx for a bad file, E401 to E405 if it does not fit, E804 if there is an adapter of
+            that name already, E001 for a name that cannot be.
     """
-    return attach_adapter(model, load_adapter(path), trainable=trainable, with_head=with_head, binding=binding)
+    adapter = load_adapter(path)
+    return attach_adapter(model, adapter, name=name, trainable=trainable, with_head=with_head, binding=binding)

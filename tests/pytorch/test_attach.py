@@ -67,7 +67,7 @@ def test_only_adapter_norms_and_head_train() -> None:
     model, inputs = tiny_model("roberta"), tiny_inputs()
     attached = attach_trained(model)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    own = {f"{ATTRIBUTE}.{name}" for name in attached.state_dict()}
+    own = {f"{ATTRIBUTE}.default.{name}" for name in attached.state_dict()}
     norms = {name for name, _ in model.named_parameters() if "LayerNorm" in name}
     head = {f"classifier.{layer}.{leaf}" for layer in ("dense", "out_proj") for leaf in ("weight", "bias")}
     assert trainable == own | norms | head
@@ -83,7 +83,7 @@ def test_without_norms_and_head() -> None:
     assert attached.config.overrides == ()
     assert attached.config.head is None
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
-        f"{ATTRIBUTE}.{name}" for name in attached.state_dict()
+        f"{ATTRIBUTE}.default.{name}" for name in attached.state_dict()
     }
 
 

@@ -29,6 +29,7 @@ from compacter_core.pytorch.bindings import BoundSite
 from compacter_core.pytorch.convert import to_array
 from compacter_core.pytorch.modules import AdapterModule
 from compacter_core.pytorch.placement import Placement
+from compacter_core.pytorch.switching import Switch
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import ScalingKind
 
@@ -137,7 +138,8 @@ def _sublayer(request: Request) -> Answer:
     config, site_id = question.adapter.config, arguments.site(request)
     r, h, gain, offset = (_tensor(question.inputs[name], question.dtype) for name in ("r", "h", "gain", "offset"))
     sublayer = Sublayer(AffineNorm(gain, offset))
-    placement = Placement(_module(question.adapter).at(site_id), config.attach_of(config.site(site_id)))
+    attach = config.attach_of(config.site(site_id))
+    placement = Placement(_module(question.adapter).at(site_id), attach, Switch(on=True))
     placement.register(sublayer.site())
     with torch.no_grad():
         result = sublayer(r, h)
