@@ -127,7 +127,7 @@ def _weight_map(file: Path) -> dict[str, str]:
     places = parse_object(data.decode(errors="replace"), rules).get("weight_map")
     names = places.values() if isinstance(places, dict) else [places]
     for name in names:
-        if not isinstance(name, str) or not _SHARD.fullmatch(name) or name.endswith(INDEX_SUFFIX):
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
             raise CompacterError(
                 ErrorCode.E501,
                 f"weight_map of {file.name}",
