@@ -11,25 +11,32 @@ from compacter_core.methods import create_config
 from compacter_core.pytorch import attach, describe_backbone
 from compacter_core.pytorch.training import (
     AdapterRecipe,
+    Columns,
     Evaluation,
+    Example,
     FullRecipe,
     History,
     Labels,
     LossPoint,
+    Metric,
     Schedule,
     draw_curves,
     load_result,
 )
 from compacter_core.pytorch.training.backbone import load_backbone
-from compacter_core.pytorch.training.encoding import encode
-from compacter_core.pytorch.training.examples import Example
 from compacter_core.pytorch.training.optimiser import make_optimiser
-from compacter_core.pytorch.training.trainer import _metrics
+from compacter_core.pytorch.training.tasks import Limits
+from compacter_core.pytorch.training.tasks.classification import Classification
 from tests.support.models import tiny_model
 
+XY = Classification(Columns(), Labels(("x", "y")))
 HISTORY = History(
     losses=(LossPoint(0.5, 1, 1.0, 0.1),),
-    evaluations=(Evaluation(1, 2, 0.9, 0.5, 0.4), Evaluation(2, 4, 0.8, 0.75, 0.7), Evaluation(3, 6, 0.7, 0.75, 0.8)),
+    evaluations=(
+        Evaluation(1, 2, 0.9, {"accuracy": 0.5}),
+        Evaluation(2, 4, 0.8, {"accuracy": 0.75}),
+        Evaluation(3, 6, 0.7, {"accuracy": 0.75}),
+    ),
 )
 
 
@@ -57,8 +64,8 @@ def test_full_fine_tuning_optimises_every_parameter() -> None:
 
 def test_pairs_are_encoded_as_pairs(backbone: Path) -> None:
     rows = [Example("cat", "red", "x", "here:1"), Example("dog dog dog", "blue", "y", "here:2")]
-    start = load_backbone(str(backbone), Labels(("x", "y")), revision=None, seed=0)
-    data = encode(rows, Labels(("x", "y")), start.tokenizer, 6)
+    start = load_backbone(str(backbone), XY, revision=None, seed=0)
+    data = XY.encode(rows, start.tokenizer, Limits(6, 1), training=True)
     assert data.lengths == (5, 6)
     assert data.truncated == 1
     assert data[0]["token_type_ids"] == [0, 0, 0, 1, 1]
@@ -66,17 +73,10 @@ def test_pairs_are_encoded_as_pairs(backbone: Path) -> None:
 
 
 def test_the_seed_decides_the_head(backbone: Path) -> None:
-    heads = [load_backbone(str(backbone), Labels(("x", "y")), revision=None, seed=seed).model for seed in (1, 1, 2)]
+    heads = [load_backbone(str(backbone), XY, revision=None, seed=seed).model for seed in (1, 1, 2)]
     weights = [model.classifier.weight.detach().numpy() for model in heads]
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
-
-
-def test_metrics() -> None:
-    logits = np.eye(4)[[0, 0, 1, 2]]
-    scores = _metrics((logits, np.array([0, 1, 1, 2])))
-    # F1 of classes 0, 1, 2: 2/3, 2/3, 1; class 3 does not occur.
-    assert scores == {"accuracy": 0.75, "macro_f1": pytest.approx(7 / 9)}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_metrics() -> None:
         {"epochs": 0},
         {"batch_size": -1},
         {"warmup": 1.0},
+        {"warmup_steps": -1},
         {"weight_decay": float("nan")},
         {"max_grad_norm": float("inf")},
         {"patience": 0},
@@ -109,8 +110,11 @@ def test_learning_rates_out_of_range_are_refused(rate: float) -> None:
         assert caught.value.code is ErrorCode.E001
 
 
-def test_the_best_epoch_is_the_first_with_the_highest_accuracy() -> None:
+def test_the_best_epoch_is_the_first_with_the_best_score() -> None:
     assert HISTORY.best.epoch == 2
+    errors = (3.0, 1.0, 1.0)
+    scored = [Evaluation(epoch, epoch, 0.5, {"perplexity": error}) for epoch, error in enumerate(errors, start=1)]
+    assert History((), tuple(scored), Metric.PERPLEXITY).best.epoch == 2
 
 
 def test_the_curve_is_a_picture(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pretrained classifier that a run starts from, and its tokenizer."""
+"""The pretrained model that a run starts from, and its tokenizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.pytorch.training.labels import Labels
+from compacter_core.pytorch.training.tasks import Strategy
 
 DEFAULT_MAX_LENGTH: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model with a fresh head for the labels, and its tokenizer; both are transformers' own objects.
+    """A model for the task, with a fresh head if it needs one, and its tokenizer; both are transformers' own objects.
 
     Args:
-        model: in float32.
+        model: in float32, of the task's class.
         tokenizer: of the model.
         fresh_pooler: whether the checkpoint lacks the pooler, so that it is random too and belongs to the head.
     """
@@ -47,26 +47,23 @@ class Start:
         return wanted
 
 
-def load_backbone(source: str, labels: Labels, *, revision: str | None, seed: int) -> Start:
-    """Loads a backbone in float32 with a head for `labels`, initialised from `seed`.
+def load_backbone(source: str, strategy: Strategy[Any], *, revision: str | None, seed: int) -> Start:
+    """Loads a backbone in float32 for a task; a fresh head is initialised from `seed`.
 
     Raises:
         CompacterError: E005 if there is no such model.
     """
     options: dict[str, Any] = {} if revision is None else {"revision": revision}
-    names = dict(enumerate(labels.names))
     try:
         with quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(source, **strategy.tokenizer_options(), **options)
+            model, loading = strategy.auto_class.from_pretrained(
                 source,
-                num_labels=len(labels.names),
-                id2label=names,
-                label2id={name: index for index, name in names.items()},
-                ignore_mismatched_sizes=True,
+                ignore_mismatched_sizes=strategy.adds_head,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **strategy.model_options(),
                 **options,
             )
     except (OSError, ValueError) as error:
@@ -76,6 +73,10 @@ def load_backbone(source: str, labels: Labels, *, revision: str | None, seed: in
             value=source,
             expected="a directory with config.json, weights and tokenizer, or a hub name",
         ) from error
+    if tokenizer.pad_token is None:
+        # Decoders have none. Padding is masked, so any token does; classifiers find the last real one by it.
+        tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
     return Start(model, tokenizer, fresh_pooler=any(".pooler." in name for name in loading["missing_keys"]))
 
 

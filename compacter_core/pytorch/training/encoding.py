@@ -1,15 +1,15 @@
 """Examples as token ids."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch.utils.data import Dataset
 
-from compacter_core.pytorch.training.examples import Example
-from compacter_core.pytorch.training.labels import Labels
-
 Features = dict[str, Any]
+
+IGNORED: Final = -100
+"""The label of tokens that count for nothing, in PyTorch's cross-entropy and in every task here."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class EncodedDataset(Dataset[Features]):
     """Tokenised rows, unpadded: batches are padded to their own longest row.
 
     Args:
-        rows: per example the tokenizer's output and `labels`, the class number.
+        rows: per example the tokenizer's output and `labels`.
         lengths: tokens per row.
         truncated: how many rows were cut.
     """
@@ -35,21 +35,30 @@ class EncodedDataset(Dataset[Features]):
         return dict(self.rows[index])
 
 
-def encode(examples: Sequence[Example], labels: Labels, tokenizer: Any, max_length: int) -> EncodedDataset:
-    """Tokenises all examples.
+def encode(
+    tokenizer: Any, texts: Sequence[Any], pairs: Sequence[str] | None, labels: Iterable[Any], max_length: int
+) -> EncodedDataset:
+    """Tokenises texts, or pairs of texts.
 
-    Raises:
-        CompacterError: E802 for a label that `labels` lacks.
+    Args:
+        tokenizer: transformers' tokenizer.
+        texts: the texts.
+        pairs: second texts; None where there are none.
+        labels: one of each row, as the model takes it.
+        max_length: tokens per row; longer ones are cut.
     """
-    numbers = [labels.index(example) for example in examples]
-    texts = [example.text for example in examples]
-    pairs = None if examples[0].text_pair is None else [example.text_pair for example in examples]
     encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
-    whole = tokenizer(texts, pairs, truncation=False, verbose=False)["input_ids"]
     rows = tuple(
-        {name: values[index] for name, values in encoded.items()} | {"labels": number}
-        for index, number in enumerate(numbers)
+        {name: values[index] for name, values in encoded.items()} | {"labels": label}
+        for index, label in enumerate(labels)
     )
+    whole = tokenizer(texts, pairs, truncation=False, verbose=False)["input_ids"]
     lengths = tuple(len(ids) for ids in encoded["input_ids"])
     cut = sum(len(ids) > length for ids, length in zip(whole, lengths, strict=True))
     return EncodedDataset(rows, lengths, cut)
+
+
+def pairs_of(texts: Sequence[str | None]) -> list[str] | None:
+    """Second texts as tokenizers take them: None where there are none. All rows have one, or no row has."""
+    found = [text for text in texts if text is not None]
+    return found or None

@@ -5,14 +5,15 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from compacter_core.pytorch.training.trainer import ACCURACY
+from compacter_core.pytorch.training.metrics import Metric
 
 
 class ProgressBar(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy
-    """Steps done, with the last loss and validation accuracy."""
+    """Steps done, with the last loss and the last score of validation."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, goal: Metric) -> None:
         self._description = description
+        self._goal = goal
         self._bar: Any = None
         self._facts: dict[str, str] = {}
 
@@ -29,8 +30,8 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]  # transformers is not
         logs = logs or {}
         if "loss" in logs:
             self._facts["loss"] = f"{float(logs['loss']):.3f}"
-        if ACCURACY in logs:
-            self._facts["accuracy"] = f"{float(logs[ACCURACY]):.4f}"
+        if f"eval_{self._goal}" in logs:
+            self._facts[self._goal] = f"{float(logs[f'eval_{self._goal}']):.4f}"
         self._bar.set_postfix(self._facts)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

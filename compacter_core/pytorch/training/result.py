@@ -10,7 +10,7 @@ from typing import Final
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_write
 from compacter_core.pytorch.pretrained import ParameterCounts
-from compacter_core.pytorch.training.history import Evaluation, History, LossPoint
+from compacter_core.pytorch.training.history import Evaluation, History
 from compacter_core.pytorch.training.settings import TrainSettings
 
 LOG_FILE: Final = "training_log.json"
@@ -47,13 +47,13 @@ class TrainResult:
         """JSON-compatible fields."""
         return {
             "output": str(self.output),
-            "best": asdict(self.best),
+            "best": self.best.as_dict(),
             "parameters": asdict(self.counts) | {"trained": self.counts.trained, "share": self.counts.share},
             "labels": list(self.labels),
             "rows": dict(self.rows),
             "truncated": self.truncated,
             "seconds": round(self.seconds, 1),
-            "history": asdict(self.history),
+            "history": self.history.as_dict(),
         }
 
 
@@ -81,13 +81,10 @@ def load_result(output: Path) -> TrainResult:
     path = output / LOG_FILE
     try:
         log = json.loads(path.read_text(encoding="utf-8"))
-        history, parameters = log["history"], log["parameters"]
+        parameters = log["parameters"]
         return TrainResult(
             output=output,
-            history=History(
-                losses=tuple(LossPoint(**point) for point in history["losses"]),
-                evaluations=tuple(Evaluation(**one) for one in history["evaluations"]),
-            ),
+            history=History.from_dict(log["history"]),
             counts=ParameterCounts(**{name: parameters[name] for name in ParameterCounts.__dataclass_fields__}),
             labels=tuple(log["labels"]),
             rows=log["rows"],

@@ -2,11 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import create_config
@@ -14,14 +14,15 @@ from compacter_core.pytorch.attach import attach
 from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.pretrained import ParameterCounts, count_parameters, save_pretrained
 from compacter_core.pytorch.training.backbone import Start, load_backbone, quiet_transformers
-from compacter_core.pytorch.training.encoding import EncodedDataset, encode
 from compacter_core.pytorch.training.history import History, draw_curves, read_history
-from compacter_core.pytorch.training.labels import Labels
+from compacter_core.pytorch.training.named_tasks import find_named_task
 from compacter_core.pytorch.training.progress import ProgressBar
 from compacter_core.pytorch.training.result import TrainResult, write_log
 from compacter_core.pytorch.training.settings import AdapterRecipe, TrainSettings
-from compacter_core.pytorch.training.sources import load_examples
-from compacter_core.pytorch.training.trainer import last_checkpoint, trainer_class
+from compacter_core.pytorch.training.sources import load_rows
+from compacter_core.pytorch.training.tasks import STRATEGIES, Limits, Strategy
+from compacter_core.pytorch.training.tensorboard import tensorboard_callback
+from compacter_core.pytorch.training.trainer import TaskData, last_checkpoint, trainer_class
 
 CURVE_FILE: Final = "training_curve.png"
 _CHECKPOINTS: Final = "checkpoints"
@@ -39,34 +40,49 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
             something and `settings.resume` is off, E001 and E2xx for the settings.
     """
     _check_output(output, resume=settings.resume)
-    train_rows = load_examples(settings.train, split="train", columns=settings.columns)
-    validation_rows = load_examples(settings.validation, split="validation", columns=settings.columns)
-    labels = Labels.of(train_rows)
-    for row in validation_rows:
-        labels.index(row)
-    schedule = settings.schedule
-    start = load_backbone(settings.backbone, labels, revision=settings.revision, seed=schedule.seed)
-    length = start.length_limit(settings.max_length)
-    data = {
-        "train": encode(train_rows, labels, start.tokenizer, length),
-        "validation": encode(validation_rows, labels, start.tokenizer, length),
+    callbacks = _callbacks(settings)
+    strategy, rows = _read(settings)
+    start = load_backbone(settings.backbone, strategy, revision=settings.revision, seed=settings.schedule.seed)
+    limits = Limits(start.length_limit(settings.max_length), settings.max_target_length)
+    encoded = {
+        split: strategy.encode(part, start.tokenizer, limits, training=split == "train") for split, part in rows.items()
     }
-    counts = _prepare(start, settings)
-    history, seconds = _fit(start, data, settings, output)
+    data = TaskData(strategy, encoded["train"], encoded["validation"], rows["validation"])
+    counts = _prepare(start, strategy, settings)
+    history, seconds = _fit(start, data, settings, output, callbacks)
     _save(start, settings, output)
     result = TrainResult(
         output=output,
         history=history,
         counts=counts,
-        labels=labels.names,
-        rows={name: len(part) for name, part in data.items()},
-        truncated=sum(part.truncated for part in data.values()),
+        labels=strategy.labels,
+        rows={split: len(part) for split, part in encoded.items()},
+        truncated=sum(part.truncated for part in encoded.values()),
         seconds=seconds,
     )
-    write_log(result, settings, max_length=length)
+    write_log(result, settings, max_length=limits.source)
     _draw(result, settings)
     shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
     return result
+
+
+def _read(settings: TrainSettings) -> tuple[Strategy[Any], dict[str, Sequence[Any]]]:
+    """The strategy, and the checked rows of both splits."""
+    named = None if settings.named is None else find_named_task(settings.named)
+    sources = {"train": settings.train, "validation": settings.validation}
+    raw = {split: load_rows(source, split=split) for split, source in sources.items()}
+    if named is not None:
+        raw = {split: named.with_names(rows) for split, rows in raw.items()}
+    columns = settings.columns if named is None else named.columns
+    strategy = STRATEGIES[settings.task].of(raw["train"], columns, named)
+    return strategy, {split: strategy.parse(rows, sources[split]) for split, rows in raw.items()}
+
+
+def _callbacks(settings: TrainSettings) -> list[TrainerCallback]:
+    """What watches the run, for as far as it is wanted; made first, since packages may be missing."""
+    patience = settings.schedule.patience
+    found = [] if patience is None else [EarlyStoppingCallback(patience)]
+    return found if settings.logging_dir is None else [*found, tensorboard_callback(settings.logging_dir)]
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
@@ -82,15 +98,13 @@ def _check_output(output: Path, *, resume: bool) -> None:
         )
 
 
-def _prepare(start: Start, settings: TrainSettings) -> ParameterCounts:
+def _prepare(start: Start, strategy: Strategy[Any], settings: TrainSettings) -> ParameterCounts:
     """Attaches the adapter of the recipe; full fine-tuning leaves the model as it is."""
     model = start.model
     recipe = settings.recipe
     if not isinstance(recipe, AdapterRecipe):
-        head = sum(
-            p.numel() for name, p in model.named_parameters() if not name.startswith(model.base_model_prefix + ".")
-        )
         whole = sum(p.numel() for p in model.parameters())
+        head = whole - sum(p.numel() for p in model.base_model.parameters()) if strategy.adds_head else 0
         return ParameterCounts(adapter=0, replaced=whole - head, head=head, backbone=whole - head)
     config = create_config(
         describe_backbone(model),
@@ -112,28 +126,20 @@ def _prepare(start: Start, settings: TrainSettings) -> ParameterCounts:
 
 
 def _fit(
-    start: Start, data: Mapping[str, EncodedDataset], settings: TrainSettings, output: Path
+    start: Start, data: TaskData, settings: TrainSettings, output: Path, callbacks: Sequence[TrainerCallback]
 ) -> tuple[History, float]:
     """Trains `start.model` and leaves the best epoch's values in it."""
     checkpoints = output / _CHECKPOINTS
-    schedule, recipe = settings.schedule, settings.recipe
-    trainer = trainer_class(recipe)(
-        start.model,
-        start.tokenizer,
-        train=data["train"],
-        validation=data["validation"],
-        recipe=recipe,
-        schedule=schedule,
-        directory=checkpoints,
-    )
-    if schedule.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(schedule.patience))
+    recipe, goal = settings.recipe, data.strategy.goal
+    trainer = trainer_class(recipe)(start.model, start.tokenizer, data, settings, checkpoints)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     if settings.progress:
-        trainer.add_callback(ProgressBar(f"train {recipe.label}"))
+        trainer.add_callback(ProgressBar(f"train {recipe.label}", goal))
     begin = time.perf_counter()
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(last_checkpoint(checkpoints)) if settings.resume else None)
-    return read_history(trainer.state.log_history), time.perf_counter() - begin
+    return read_history(trainer.state.log_history, goal), time.perf_counter() - begin
 
 
 def _save(start: Start, settings: TrainSettings, output: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Final
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import Method
 from compacter_core.pytorch.training.examples import Columns
+from compacter_core.pytorch.training.named_tasks import find_named_task
+from compacter_core.pytorch.training.task import Task
 from compacter_core.vocabulary import Activation
 
 FULL_FINE_TUNING: Final = "full"
@@ -91,10 +93,11 @@ class Schedule:
         batch_size: rows per step.
         eval_batch_size: rows per evaluation step.
         warmup: share of all steps in which the learning rate rises.
+        warmup_steps: their number itself; then warmup is not used.
         decay: how it falls afterwards.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to this norm.
-        patience: stop after so many epochs without a better validation accuracy; None for never.
+        patience: stop after so many epochs without a better score in validation; None for never.
         seed: of the initial adapter and head, the order of rows and dropout.
     """
 
@@ -102,6 +105,7 @@ class Schedule:
     batch_size: int = 32
     eval_batch_size: int = 64
     warmup: float = 0.06
+    warmup_steps: int | None = None
     decay: Decay = Decay.LINEAR
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -115,10 +119,16 @@ class Schedule:
             _positive("patience", self.patience)
         if not 0 <= self.warmup < 1:
             raise CompacterError(ErrorCode.E001, "warmup", value=self.warmup, expected="a share of at least 0, below 1")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise CompacterError(ErrorCode.E001, "warmup_steps", value=self.warmup_steps, expected="at least 0")
         if not self.weight_decay >= 0:
             raise CompacterError(ErrorCode.E001, "weight_decay", value=self.weight_decay, expected="at least 0")
         if not 0 <= self.seed < 2**32:
             raise CompacterError(ErrorCode.E001, "seed", value=self.seed, expected="0 to 2^32 - 1")
+
+    def rising_steps(self, steps: int) -> int:
+        """In how many of all `steps` the learning rate rises."""
+        return int(self.warmup * steps) if self.warmup_steps is None else self.warmup_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +141,14 @@ class TrainSettings:
         validation: source of the validation rows.
         revision: of a hub backbone.
         columns: where the parts of a row are.
+        task: the kind of task.
+        named: the published task that the rows are of, such as `glue/mrpc`; then its own columns are read.
         max_length: tokens per row, longer ones are cut; None for the model's own limit, at most 128.
+        max_target_length: tokens of a text to be generated, in training and in validation.
+        num_beams: of generation in validation.
         recipe: what is trained.
         schedule: how long.
+        logging_dir: where TensorBoard's event files go; None for none.
         resume: go on from the last checkpoint in the output directory.
         progress: show progress bars on stderr.
     """
@@ -143,11 +158,22 @@ class TrainSettings:
     validation: str
     revision: str | None = None
     columns: Columns = field(default_factory=Columns)
+    task: Task = Task.CLASSIFICATION
+    named: str | None = None
     max_length: int | None = None
+    max_target_length: int = 64
+    num_beams: int = 1
     recipe: Recipe = field(default_factory=AdapterRecipe)
     schedule: Schedule = field(default_factory=Schedule)
+    logging_dir: str | None = None
     resume: bool = False
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        _positive("max_target_length", self.max_target_length)
+        _positive("num_beams", self.num_beams)
+        if self.named is not None:
+            find_named_task(self.named).check_kind(self.task)
 
     def as_dict(self) -> dict[str, object]:
         """JSON-compatible fields."""

@@ -5,26 +5,34 @@ from pathlib import Path
 from typing import Any
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.pytorch.training.examples import Columns, Example, checked, read_file
-from compacter_core.rows import ROW_FORMATS
+from compacter_core.pytorch.training.examples import Columns, Example, checked
+from compacter_core.rows import ROW_FORMATS, Row, read_rows
 
 _NAME = re.compile(r"(?P<path>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>.+))?")
 
 
 def load_examples(source: str, *, split: str, columns: Columns) -> list[Example]:
-    """Rows of a file, or of a data set named `NAME[:CONFIG][@SPLIT]`.
+    """Labelled texts of a file or a data set.
+
+    Arguments and errors as of `load_rows`; columns say where the parts of a row are.
+    """
+    rows = load_rows(source, split=split)
+    return checked([Example.from_fields(row.fields, columns, row.place) for row in rows], source)
+
+
+def load_rows(source: str, *, split: str) -> list[Row]:
+    """Rows of a file, or of a data set named `NAME[:CONFIG][@SPLIT]`, whose classes are given by name.
 
     Args:
         source: a path with the suffix of a data file, or a name or directory for `datasets.load_dataset`.
         split: of a data set whose name has no `@SPLIT`.
-        columns: where the parts of a row are.
 
     Raises:
         CompacterError: E005, E801; E004 if the data set needs the `datasets` package and it is not installed.
     """
     path = Path(source)
     if path.suffix.lower() in ROW_FORMATS or path.is_file():
-        return read_file(path, columns)
+        return read_rows(path)
     parts = _NAME.fullmatch(source)
     if parts is None:
         raise CompacterError(
@@ -33,15 +41,27 @@ def load_examples(source: str, *, split: str, columns: Columns) -> list[Example]
             value=source,
             expected="a file, or NAME[:CONFIG][@SPLIT]",
         )
-    rows = _load(parts["path"], parts["config"], parts["split"] or split)
-    classes = getattr(rows.features.get(columns.label), "names", None)
-    examples = []
-    for number, row in enumerate(rows):
-        label = row.get(columns.label)
-        if classes is not None and isinstance(label, int) and 0 <= label < len(classes):
-            row[columns.label] = classes[label]
-        examples.append(Example.from_fields(row, columns, f"{source}, row {number}"))
-    return checked(examples, source)
+    data = _load(parts["path"], parts["config"], parts["split"] or split)
+    classes = {name: names for name, feature in data.features.items() if (names := _class_names(feature))}
+    return [
+        Row(
+            f"{source}, row {number}",
+            {name: _named(value, classes[name]) if name in classes else value for name, value in row.items()},
+        )
+        for number, row in enumerate(data)
+    ]
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Names of the classes of a feature that holds class numbers, or lists of them."""
+    return list(getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None) or ())
+
+
+def _named(value: object, names: list[str]) -> object:
+    """Class numbers as names; what is out of range, such as -1 for a hidden label, stays."""
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _load(path: str, config: str | None, split: str) -> Any:

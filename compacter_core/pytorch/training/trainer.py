@@ -1,14 +1,16 @@
 """transformers' Trainer, taught to keep an adapter's checkpoints as adapter files and to batch rows by length."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset, Sampler
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -18,39 +20,51 @@ from compacter_core.pytorch.attach import get_adapter
 from compacter_core.pytorch.pretrained import save_pretrained
 from compacter_core.pytorch.training.encoding import EncodedDataset
 from compacter_core.pytorch.training.optimiser import make_optimiser
-from compacter_core.pytorch.training.settings import AdapterRecipe, Recipe, Schedule
+from compacter_core.pytorch.training.settings import AdapterRecipe, Recipe, Schedule, TrainSettings
+from compacter_core.pytorch.training.tasks import Strategy
 
-ACCURACY = "eval_accuracy"
+_STATE = "trainer_state.json"
 
 
-class RecipeTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed for mypy
-    """A Trainer whose optimiser follows a recipe.
+@dataclass(frozen=True)
+class TaskData:
+    """What a run is about.
 
-    Everything else of a run is the Trainer's: seeds, accumulation, devices, evaluation, resuming, best checkpoint.
+    Args:
+        strategy: of the kind of task.
+        train: encoded training rows.
+        validation: encoded validation rows.
+        validation_rows: the same before encoding, in the same order.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        tokenizer: Any,
-        *,
-        train: EncodedDataset,
-        validation: EncodedDataset,
-        recipe: Recipe,
-        schedule: Schedule,
-        directory: Path,
-    ) -> None:
+    strategy: Strategy[Any]
+    train: EncodedDataset
+    validation: EncodedDataset
+    validation_rows: Sequence[Any]
+
+
+class RecipeTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers is not typed for mypy
+    """A Trainer whose optimiser follows a recipe, and whose batches and scores follow a task.
+
+    Everything else of a run is the Trainer's: seeds, accumulation, devices, evaluation, generation, resuming, best
+    checkpoint.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, data: TaskData, settings: TrainSettings, path: Path) -> None:
         self.optimizer: torch.optim.Optimizer | None = None
-        self._recipe = recipe
-        self._schedule = schedule
-        self._lengths = list(train.lengths)
+        self._recipe = settings.recipe
+        self._schedule = settings.schedule
+        self._lengths = list(data.train.lengths)
+        strategy = data.strategy
         super().__init__(
             model=model,
-            args=_arguments(schedule, recipe, directory, rows=len(train)),
-            train_dataset=train,
-            eval_dataset=validation,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=_metrics,
+            args=_arguments(settings, strategy, path, rows=len(data.train)),
+            train_dataset=data.train,
+            eval_dataset=data.validation,
+            data_collator=strategy.collator(tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=_Scoring(data, tokenizer),
+            preprocess_logits_for_metrics=None if strategy.generates else strategy.reduce,
         )
         # Both print to stdout, which belongs to the result.
         self.remove_callback(ProgressCallback)
@@ -86,16 +100,33 @@ def trainer_class(recipe: Recipe) -> type[RecipeTrainer]:
     return AdapterTrainer if isinstance(recipe, AdapterRecipe) else RecipeTrainer
 
 
-def _arguments(schedule: Schedule, recipe: Recipe, directory: Path, *, rows: int) -> TrainingArguments:
+class _Scoring:
+    """The Trainer's `compute_metrics` for a task."""
+
+    def __init__(self, data: TaskData, tokenizer: Any) -> None:
+        self._data = data
+        self._tokenizer = tokenizer
+
+    def __call__(self, evaluation: tuple[NDArray[Any], NDArray[Any]]) -> dict[str, float]:
+        """Scores by name."""
+        answers, truth = evaluation
+        rows = self._data.validation_rows
+        # Several processes fill up their last batch with rows of the first.
+        scores = self._data.strategy.score(answers[: len(rows)], truth[: len(rows)], rows, self._tokenizer)
+        return {metric.value: float(score) for metric, score in scores.items()}
+
+
+def _arguments(settings: TrainSettings, strategy: Strategy[Any], path: Path, *, rows: int) -> Seq2SeqTrainingArguments:
+    schedule: Schedule = settings.schedule
     steps = -(-rows // schedule.batch_size)
-    return TrainingArguments(
-        output_dir=str(directory),
+    return Seq2SeqTrainingArguments(
+        output_dir=str(path),
         num_train_epochs=schedule.epochs,
         per_device_train_batch_size=schedule.batch_size,
         per_device_eval_batch_size=schedule.eval_batch_size,
-        learning_rate=recipe.learning_rate,
+        learning_rate=settings.recipe.learning_rate,
         lr_scheduler_type=schedule.decay.value,
-        warmup_steps=int(schedule.warmup * steps * schedule.epochs),
+        warmup_steps=schedule.rising_steps(steps * schedule.epochs),
         weight_decay=schedule.weight_decay,
         max_grad_norm=schedule.max_grad_norm,
         seed=schedule.seed,
@@ -103,35 +134,36 @@ def _arguments(schedule: Schedule, recipe: Recipe, directory: Path, *, rows: int
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=ACCURACY,
-        greater_is_better=True,
+        metric_for_best_model=f"eval_{strategy.goal}",
+        greater_is_better=strategy.goal.higher_is_better,
         logging_steps=max(1, steps // 10),
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        predict_with_generate=strategy.generates,
+        # The decoder's start token counts too.
+        generation_max_length=settings.max_target_length + 1,
+        generation_num_beams=settings.num_beams,
     )
 
 
-def _metrics(evaluation: tuple[NDArray[Any], NDArray[Any]]) -> dict[str, float]:
-    """Accuracy and the mean of the classes' F1 scores (classes that occur neither as truth nor as answer left out)."""
-    logits, truth = evaluation
-    answers = np.asarray(logits).argmax(-1)
-    scores = [
-        2 * float(np.sum((answers == one) & (truth == one))) / float(np.sum(answers == one) + np.sum(truth == one))
-        for one in np.union1d(answers, truth)
-    ]
-    return {"accuracy": float(np.mean(answers == truth)), "macro_f1": float(np.mean(scores))}
-
-
 def last_checkpoint(directory: Path) -> Path:
-    """The newest complete checkpoint of a run.
+    """The newest complete checkpoint of a run: one whose state, which is written last, can be read.
 
     Raises:
         CompacterError: E005 if there is none.
     """
-    found = [path for path in directory.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    found = [path for path in directory.glob("checkpoint-*") if _is_complete(path)]
     if not found:
         raise CompacterError(
             ErrorCode.E005, "no checkpoint to resume from", value=str(directory), remedy="Train without --resume."
         )
     return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / _STATE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
