@@ -22,6 +22,19 @@ class ImportedAdapter:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Names of modules around a site, relative to the base model.
+
+    Args:
+        outputs: whose output is h, up to a dropout.
+        residuals: whose input is r.
+    """
+
+    outputs: frozenset[str]
+    residuals: frozenset[str]
+
+
 class KnownBackbone(Protocol):
     """A backbone that an importer can look into; names are as in `compacter_core.config.Backbone`."""
 
@@ -52,5 +65,16 @@ class KnownBackbone(Protocol):
             CompacterError: E803 if the binding does not know that class.
         """
 
-    def output_embeddings(self) -> Array | None:
-        """Weight [vocabulary, d] of the backbone's own language-model head, or None if it has none."""
+    def surroundings(self, site_id: str) -> Surroundings:
+        """The modules around a site.
+
+        Raises:
+            CompacterError: E211 if the backbone has no such site.
+        """
+
+    def outside_base(self, model_class: str) -> dict[str, Array]:
+        """What a model of a transformers class has outside its base model, with the backbone's values.
+
+        Raises:
+            CompacterError: E803 if the binding does not know that class.
+        """

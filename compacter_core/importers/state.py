@@ -1,6 +1,6 @@
 """The tensors of a foreign checkpoint, each of which has to be used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
@@ -11,6 +11,8 @@ _SHOWN = 8
 
 class SourceState:
     """Tensors by key, taken out one by one: what is never taken is unknown to the importer.
+
+    Iterating gives the keys that are still there, in the checkpoint's order.
 
     Args:
         tensors: the checkpoint's.
@@ -25,9 +27,8 @@ class SourceState:
     def __contains__(self, key: object) -> bool:
         return key in self._left
 
-    def keys(self) -> tuple[str, ...]:
-        """The keys that are still there, in the checkpoint's order."""
-        return tuple(self._left)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._left)
 
     def take(self, key: str, shape: Shape | None = None) -> Array:
         """The tensor of that key, which can be taken once.
@@ -39,15 +40,28 @@ class SourceState:
         Raises:
             CompacterError: E301 if there is no such tensor, E302 if it is a rule, E304 if it has another shape.
         """
-        if key not in self._left:
-            raise self.missing(key)
-        array = self._tensors[key]
+        array = self.peek(key)
         if shape is not None and array.shape != shape:
             raise CompacterError(
                 ErrorCode.E304, f"shape of {key} in {self.place}", value=array.shape, expected=str(shape)
             )
         del self._left[key]
         return array
+
+    def add(self, key: str, array: Array) -> None:
+        """Puts in a tensor that the checkpoint itself lacks."""
+        self._tensors[key] = array
+        self._left[key] = None
+
+    def peek(self, key: str) -> Array:
+        """The tensor of that key, which stays there.
+
+        Raises:
+            CompacterError: E301 if there is no such tensor, E302 if it is a rule.
+        """
+        if key not in self._left:
+            raise self.missing(key)
+        return self._tensors[key]
 
     def drop(self, keys: Iterable[str]) -> None:
         """Passes over tensors that are known to say nothing about the adapter.

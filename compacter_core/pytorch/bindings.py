@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from compacter_core.config import AdapterConfig, Backbone, Head, SiteModules
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import POOLER
-from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, load_binding
+from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, SublayerBinding, load_binding
 from compacter_core.vocabulary import NormStyle, Stack, Sublayer
 
 
@@ -55,6 +55,21 @@ class BoundBackbone:
         Raises:
             CompacterError: E211 if the backbone has no such site, E803 if its modules are not where the binding says.
         """
+        names, prefix = self.names(site_id)
+        has_norm = self.binding.norm_style is NormStyle.POST
+        return BoundSite(
+            linear=self._module(f"{prefix}.{names.linear}"),
+            output=self._module(f"{prefix}.{names.output}"),
+            residual=self._module(f"{prefix}.{names.residual}"),
+            norm=self._module(f"{prefix}.{names.norm}") if has_norm else None,
+        )
+
+    def names(self, site_id: str) -> tuple[SublayerBinding, str]:
+        """How a site's sublayer is bound, and the name of its layer, which those names are relative to.
+
+        Raises:
+            CompacterError: E211 if the backbone has no such site.
+        """
         if site_id not in self.description.modules:
             raise CompacterError(
                 ErrorCode.E211,
@@ -63,15 +78,7 @@ class BoundBackbone:
                 expected=", ".join(self.description.modules),
             )
         stack, layer, sublayer = site_id.split(".")
-        names = self.stacks[Stack(stack)].sublayers[Sublayer(sublayer)]
-        prefix = self.layers[Stack(stack)][int(layer)]
-        has_norm = self.binding.norm_style is NormStyle.POST
-        return BoundSite(
-            linear=self._module(f"{prefix}.{names.linear}"),
-            output=self._module(f"{prefix}.{names.output}"),
-            residual=self._module(f"{prefix}.{names.residual}"),
-            norm=self._module(f"{prefix}.{names.norm}") if has_norm else None,
-        )
+        return self.stacks[Stack(stack)].sublayers[Sublayer(sublayer)], self.layers[Stack(stack)][int(layer)]
 
     def sketched_linears(self, config: AdapterConfig) -> dict[str, nn.Module]:
         """The linears that an adapter recognises its backbone by: those of its sites, and the head's pooler."""

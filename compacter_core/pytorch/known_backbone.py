@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+import transformers
+from transformers import AutoModel
 
 from compacter_core.adapter import Array
 from compacter_core.config import AdapterConfig, Backbone, Head
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers.result import Surroundings
 from compacter_core.layout import Shape
+from compacter_core.pytorch.binding_files import HeadBinding
 from compacter_core.pytorch.bindings import BoundBackbone, bind
 from compacter_core.pytorch.convert import view_array
 from compacter_core.pytorch.sketches import sketches_of
@@ -79,16 +81,7 @@ class TransformersBackbone:
         Raises:
             CompacterError: E803 if the binding does not know that class.
         """
-        heads = self._bound.binding.heads
-        if model_class not in heads:
-            raise CompacterError(
-                ErrorCode.E803,
-                "the binding does not know the head of this model",
-                value=model_class,
-                expected=", ".join(heads),
-                remedy="Import the adapter without its head.",
-            )
-        known = heads[model_class]
+        known = self._known_head(model_class)
         if known is None:
             return None
         trains_pooler = known.pooler is not None and f"{known.pooler}.weight" in shapes
@@ -100,12 +93,42 @@ class TransformersBackbone:
             pooler=None if trains_pooler else known.pooler,
         )
 
-    def output_embeddings(self) -> Array | None:
-        """Weight [vocabulary, d] of the backbone's own language-model head, or None if it has none."""
-        config: Any = self._bound.model.config
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        try:
-            embeddings: nn.Module | None = auto.from_pretrained(self._source).get_output_embeddings()
-        except ValueError:  # no such class for this architecture
-            return None
-        return None if embeddings is None else view_array(embeddings.get_parameter("weight"))
+    def surroundings(self, site_id: str) -> Surroundings:
+        """The modules around a site.
+
+        Raises:
+            CompacterError: E211 if the backbone has no such site.
+        """
+        names, layer = self._bound.names(site_id)
+        return Surroundings(
+            outputs=frozenset({f"{layer}.{names.linear}", f"{layer}.{names.output}"}),
+            residuals=frozenset({f"{layer}.{names.residual}"}),
+        )
+
+    def outside_base(self, model_class: str) -> dict[str, Array]:
+        """What a model of a transformers class has outside its base model, with the backbone's values.
+
+        Raises:
+            CompacterError: E803 if the binding does not know that class.
+        """
+        self._known_head(model_class)
+        model: Any = getattr(transformers, model_class).from_pretrained(self._source)
+        prefix = f"{model.base_model_prefix}."
+        inside = set(self._bound.base.state_dict())
+        return {
+            name: view_array(tensor)
+            for name, tensor in model.state_dict().items()
+            if name.removeprefix(prefix) not in inside
+        }
+
+    def _known_head(self, model_class: str) -> HeadBinding | None:
+        heads = self._bound.binding.heads
+        if model_class not in heads:
+            raise CompacterError(
+                ErrorCode.E803,
+                "the binding does not know the head of this model",
+                value=model_class,
+                expected=", ".join(heads),
+                remedy="Import the adapter without its head.",
+            )
+        return heads[model_class]

@@ -1,0 +1,206 @@
+"""Heads: those of transformers' own classes, and AdapterHub's flexible ones where such a class computes the same.
+
+A flexible head is a row of linears with an activation between two of them. On a model where a class of transformers
+has just that row behind the same input, its head is that class's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from compacter_core.adapter import Array
+from compacter_core.config import Head
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers.result import KnownBackbone
+from compacter_core.importers.state import SourceState
+
+HEAD_CONFIG_FILE: Final = "head_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of linears in a class of transformers.
+
+    Args:
+        model_class: the class.
+        linears: their names in a model of that class, first to last.
+        activation: between two of them.
+        uses_pooler: whether the backbone's pooler stands before them.
+    """
+
+    model_class: str
+    linears: tuple[str, ...]
+    activation: str | None = None
+    uses_pooler: bool = False
+
+
+_TWO: Final = {
+    "bart": ("Bart", "classification_head.dense", "classification_head.out_proj", "tanh"),
+    "bert": ("Bert", "bert.pooler.dense", "classifier", "tanh"),
+    "distilbert": ("DistilBert", "pre_classifier", "classifier", "relu"),
+    "electra": ("Electra", "classifier.dense", "classifier.out_proj", "gelu"),
+    "mbart": ("MBart", "classification_head.dense", "classification_head.out_proj", "tanh"),
+    "mt5": ("MT5", "classification_head.dense", "classification_head.out_proj", "tanh"),
+    "roberta": ("Roberta", "classifier.dense", "classifier.out_proj", "tanh"),
+    "t5": ("T5", "classification_head.dense", "classification_head.out_proj", "tanh"),
+    "xlm-roberta": ("XLMRoberta", "classifier.dense", "classifier.out_proj", "tanh"),
+}
+_SCORES: Final = {"gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral"}
+_TAGGERS: Final = {
+    "bert": "Bert",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "gpt2": "GPT2",
+    "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+}
+
+FLEXIBLE: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
+    **{
+        (model_type, "classification"): (Row(f"{name}ForSequenceClassification", (first, last), activation),)
+        for model_type, (name, first, last, activation) in _TWO.items()
+    },
+    ("bert", "classification"): (
+        Row("BertForSequenceClassification", ("bert.pooler.dense", "classifier"), "tanh"),
+        Row("BertForSequenceClassification", ("classifier",), uses_pooler=True),
+    ),
+    **{
+        (model_type, "classification"): (Row(f"{name}ForSequenceClassification", ("score",)),)
+        for model_type, name in _SCORES.items()
+    },
+    **{
+        (model_type, "tagging"): (Row(f"{name}ForTokenClassification", ("classifier",)),)
+        for model_type, name in _TAGGERS.items()
+    },
+    ("llama", "tagging"): (Row("LlamaForTokenClassification", ("score",)),),
+    ("mistral", "tagging"): (Row("MistralForTokenClassification", ("score",)),),
+    **{
+        (model_type, "question_answering"): (Row(f"{name}ForQuestionAnswering", ("qa_outputs",)),)
+        for model_type, name in (_TAGGERS | _SCORES).items()
+    },
+    ("vit", "image_classification"): (Row("ViTForImageClassification", ("classifier",)),),
+}
+"""Model type and type of a flexible head, to the rows that compute the same."""
+
+LANGUAGE_MODELS: Final[Mapping[tuple[str, str], str]] = {
+    ("bart", "seq2seq_lm"): "BartForConditionalGeneration",
+    ("gpt2", "causal_lm"): "GPT2LMHeadModel",
+    ("llama", "causal_lm"): "LlamaForCausalLM",
+    ("mbart", "seq2seq_lm"): "MBartForConditionalGeneration",
+    ("mistral", "causal_lm"): "MistralForCausalLM",
+    ("mt5", "seq2seq_lm"): "MT5ForConditionalGeneration",
+    ("t5", "seq2seq_lm"): "T5ForConditionalGeneration",
+}
+"""Model type and type of a flexible head that is one linear tied to the embeddings, to the class whose head that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedHead:
+    """A head in this format: its description, and its tensors by name in the model; none if it is the backbone's."""
+
+    head: Head | None
+    tensors: Mapping[str, Array]
+    notes: tuple[str, ...] = ()
+
+
+def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBackbone) -> ImportedHead:
+    """The head that was saved with an adapter.
+
+    Args:
+        state: its tensors, all of which are taken.
+        config: of `head_config.json`.
+        backbone: that it belongs to.
+
+    Raises:
+        CompacterError: E301 to E304 for its tensors, E501 for a contradiction, E502 for a head that no class of
+            transformers has, E803 for one that the binding does not know.
+    """
+    flexible = config.get("config")
+    if not isinstance(flexible, Mapping):
+        return _static_head(state, str(config.get("model_class")), config.get("label2id"), backbone)
+    name, kind = config.get("name"), (backbone.description.model_type, str(flexible.get("head_type")))
+    if kind in LANGUAGE_MODELS:
+        weight = {"lm_head.weight": state.take(f"heads.{name}.0.weight")}
+        state.finish()
+        return _same_as_backbone(SourceState(weight, state.place), backbone.outside_base(LANGUAGE_MODELS[kind]))
+    row = _row(FLEXIBLE.get(kind, ()), flexible)
+    indices = _linear_indices(len(row.linears), row.activation is not None)
+    renamed = {
+        f"{linear}.{leaf}": state.take(f"heads.{name}.{index}.{leaf}")
+        for linear, index in zip(row.linears, indices, strict=True)
+        for leaf in ("weight", "bias")
+        if leaf == "weight" or f"heads.{name}.{index}.{leaf}" in state
+    }
+    state.finish()
+    return _static_head(SourceState(renamed, state.place), row.model_class, flexible.get("label2id"), backbone)
+
+
+def _row(rows: tuple[Row, ...], flexible: Mapping[str, Any]) -> Row:
+    """The row that computes what a flexible head computes."""
+    layers, activation = flexible.get("layers"), flexible.get("activation_function")
+    wanted = (layers, activation if layers != 1 else None, bool(flexible.get("use_pooler")))
+    for row in rows:
+        if (len(row.linears), row.activation, row.uses_pooler) == wanted:
+            return row
+    known = [f"{len(row.linears)} layers, {row.activation}, pooler {row.uses_pooler}" for row in rows]
+    raise CompacterError(
+        ErrorCode.E502,
+        "no class of transformers for this architecture has such a head",
+        value={key: flexible.get(key) for key in ("head_type", "layers", "activation_function", "use_pooler")},
+        expected=" or ".join(known) or "another type of head",
+        remedy="Import the adapter without its head.",
+    )
+
+
+def _linear_indices(count: int, has_activation: bool) -> list[int]:
+    """Positions of the linears in the head's sequence: dropout, linear, perhaps an activation, and again."""
+    step = 3 if has_activation else 2
+    return [1 + step * index for index in range(count)]
+
+
+def _static_head(state: SourceState, model_class: str, label2id: Any, backbone: KnownBackbone) -> ImportedHead:
+    shapes = {key: state.peek(key).shape for key in state}
+    found = backbone.head(model_class, shapes, ())
+    if found is None:
+        return _same_as_backbone(state, backbone.outside_base(model_class))
+    tensors = {
+        f"{layer}.{leaf}": state.take(f"{layer}.{leaf}")
+        for layer in found.layers
+        for leaf in ("weight", "bias")
+        if leaf == "weight" or f"{layer}.{leaf}" in state
+    }
+    state.finish()
+    labels = _labels(label2id, tensors[f"{found.layers[-1]}.weight"].shape[0], found.task)
+    return ImportedHead(backbone.head(model_class, shapes, labels), tensors)
+
+
+def _labels(label2id: Any, count: int, task: str) -> tuple[str, ...]:
+    """Class names by index; the library's default names where the file has none."""
+    if count == 1 or not task.endswith("classification"):
+        return ()
+    if not isinstance(label2id, Mapping) or not label2id:
+        return tuple(f"LABEL_{index}" for index in range(count))
+    by_index = {index: str(label) for label, index in label2id.items()}
+    if sorted(by_index, key=str) != sorted(range(count), key=str):
+        raise CompacterError(
+            ErrorCode.E501,
+            f"label2id of {HEAD_CONFIG_FILE} contradicts the head's weight",
+            value=sorted(by_index, key=str),
+            expected=f"the indices 0 to {count - 1}",
+        )
+    return tuple(by_index[index] for index in range(count))
+
+
+def _same_as_backbone(state: SourceState, own: Mapping[str, Array]) -> ImportedHead:
+    """A head that is the backbone's own needs no tensors."""
+    for key in tuple(state):
+        if key not in own or not np.array_equal(state.peek(key), own[key]):
+            raise CompacterError(
+                ErrorCode.E502,
+                f"{key} of {state.place} is not the backbone's: this format has no head of a language model",
+                remedy="Import the adapter without its head if another one will do.",
+            )
+        state.take(key)
+    return ImportedHead(None, {}, ("the language model's head is the backbone's own and is left to it",))
