@@ -13,6 +13,7 @@ from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound, layer_norm_bound, worst_ratio
 from compacter_core.reference.placement import layer_norm
 from compacter_core.reference.projection import project
+from compacter_core.reference.rms_norm import rms_norm, rms_norm_bound
 from compacter_core.reference.rounding import Precision, affine_error, float64_site
 from compacter_core.vocabulary import ProjectionKind
 
@@ -144,8 +145,17 @@ def check_sum(first: Array, second: Array, total: Array, numbers: Numbers) -> Ch
     return Check.of(total, reference, _SLACK * bound)
 
 
+def check_rms_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, eps: float) -> Check:
+    """Check that output = N(x), a root-mean-square norm."""
+    x, gain = x.astype(np.float64), gain.astype(np.float64)
+    bound = rms_norm_bound(
+        x, gain, eps, storage=numbers.storage, accumulate=numbers.accumulate, input_error=numbers.unseen(x)
+    )
+    return Check.of(output, rms_norm(x, gain, eps), bound)
+
+
 def check_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, bias: Array | None, eps: float) -> Check:
-    """Check that output = N(x)."""
+    """Check that output = N(x), a layer norm."""
     x, gain = x.astype(np.float64), gain.astype(np.float64)
     offset = None if bias is None else bias.astype(np.float64)
     bound = layer_norm_bound(

@@ -22,12 +22,13 @@ class Emitter:
     """Collects the nodes of one part of an adapter; the caller decides where they go in the graph.
 
     Args:
-        graph: the graph, which receives the constants at once.
+        graph: the graph that the nodes are for.
         prefix: start of every name: `compacter/<adapter>/<part>`.
         dtype: type of all constants.
         labels: metadata of every node.
         nodes: the nodes made so far, in order.
         initialisers: SHA-256 of each constant made so far, by its name.
+        home: the graph that receives the constants at once, where it is not `graph` itself but one around it.
     """
 
     graph: ir.Graph
@@ -36,14 +37,23 @@ class Emitter:
     labels: Mapping[str, str]
     nodes: list[ir.Node] = field(default_factory=list)
     initialisers: dict[str, str] = field(default_factory=dict)
+    home: ir.Graph | None = None
 
     def constant(self, name: str, values: Array) -> ir.Value:
-        """A new initialiser with these values, rounded once to the graph's type."""
+        """An initialiser with these values, rounded once to the graph's type: a new one, or that of another branch."""
         array = np.ascontiguousarray(values.astype(numpy_type(self.dtype)))
         full = f"{self.prefix}/{name}"
+        digest = tensor_digest(array)
+        home = self.home or self.graph
+        known = home.initializers.get(full)
+        if known is not None and known.const_value is not None:
+            if tensor_digest(known.const_value.numpy()) == digest:
+                self.initialisers[full] = digest
+                return known
+            full = f"{full}/{digest[:8]}"
         value = ir.val(full, self.dtype, list(array.shape), const_value=ir.Tensor(array, self.dtype, name=full))
-        self.graph.register_initializer(value)
-        self.initialisers[full] = tensor_digest(array)
+        home.register_initializer(value)
+        self.initialisers[full] = digest
         return value
 
     def op(

@@ -1,8 +1,8 @@
 """Reading an ONNX graph someone else exported: files, constants, and who uses what.
 
 Exporters differ in how a constant reaches its consumer: an initialiser, a Constant node, either behind Identity, Cast
-or Transpose nodes. `constant_of` sees through all of these without reading the data, so that a memory-mapped weight
-stays on disk until somebody indexes it.
+or Transpose nodes, or an Add of a number. `constant_of` sees through all of these without reading a matrix, so that a
+memory-mapped weight stays on disk until somebody indexes it.
 """
 
 from dataclasses import dataclass
@@ -103,9 +103,20 @@ def constant_of(value: ir.Value | None) -> Constant | None:
         tensor = ir.convenience.get_const_tensor(value)
         return None if tensor is None else Constant(tensor.numpy(), tensor.dtype)
     if node is None or not is_op(node, "Identity", "Cast", "Transpose"):
-        return None
+        return _shifted(node) if node is not None and is_op(node, "Add") else None
     source = constant_of(node.inputs[0])
     return None if source is None else _through(node, source)
+
+
+def _shifted(add: ir.Node) -> Constant | None:
+    """A constant vector plus a constant number, as in 1 + gain."""
+    for operand in add.inputs:
+        if operand is None or not (operand.is_initializer() or is_op(operand.producer(), "Constant")):
+            continue
+        number, vector = constant_of(operand), constant_of(other_input(add, operand))
+        if number is not None and number.view.size == 1 and vector is not None and vector.view.ndim == 1:
+            return Constant(vector.exact() + number.exact().reshape(()), vector.dtype)
+    return None
 
 
 def _through(node: ir.Node, source: Constant) -> Constant:

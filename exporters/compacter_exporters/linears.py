@@ -1,4 +1,8 @@
-"""The linear layers of a graph: MatMul with its bias Add, or Gemm, seen as y = x W + b with W [in, out]."""
+"""The linear layers of a graph: MatMul with its bias Add, or Gemm, seen as y = x W + b with W [in, out].
+
+A Gemm takes matrices, so that exporters reshape its result back to [batch, sequence, out]; that Reshape is taken to be
+part of the layer.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
-from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, other_input
+from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, other_input, width
 
 _MATRIX: Final = 2
 _WITH_C: Final = 3
@@ -23,6 +27,7 @@ class Linear:
         dtype: the type the layer computes in.
         bias: b [out], or None where the graph has none.
         bias_add: the Add of the bias after a MatMul.
+        reshape: the Reshape behind a Gemm.
     """
 
     node: ir.Node
@@ -30,6 +35,7 @@ class Linear:
     dtype: ir.DataType
     bias: Array | None = None
     bias_add: ir.Node | None = None
+    reshape: ir.Node | None = None
 
     @property
     def input(self) -> ir.Value:
@@ -46,8 +52,9 @@ class Linear:
 
     @property
     def output(self) -> ir.Value:
-        """The layer's result h = x W + b."""
-        return self.product if self.bias_add is None else self.bias_add.outputs[0]
+        """The layer's result h = x W + b, in its final shape."""
+        last = self.reshape or self.bias_add or self.node
+        return last.outputs[0]
 
     @property
     def bias_or_zero(self) -> Array:
@@ -75,7 +82,7 @@ class Linear:
 
 
 def find_linears(graph: ir.Graph) -> list[Linear]:
-    """All linear layers of the main graph, in its order."""
+    """All linear layers of a graph, in its order; those of its subgraphs are theirs."""
     found = (linear_of(node) for node in graph)
     return [linear for linear in found if linear is not None]
 
@@ -108,7 +115,26 @@ def _gemm(node: ir.Node, weight: Constant) -> Linear | None:
     bias = _vector(constant_of(addend), view.shape[1])
     if addend is not None and bias is None:
         return None
-    return Linear(node, view, weight.dtype, bias)
+    return Linear(node, view, weight.dtype, bias, reshape=reshape_behind(node.outputs[0], view.shape[1]))
+
+
+def reshape_behind(value: ir.Value, size: int) -> ir.Node | None:
+    """The Reshape of a value [rows, size] that alone reads it and keeps the last dimension."""
+    readers = [node for node in value.consumers() if not is_op(node, "Shape")]
+    if len(readers) != 1 or not is_op(readers[0], "Reshape") or readers[0].inputs[0] is not value:
+        return None
+    return readers[0] if _last_dimension(readers[0]) in (size, None) else None
+
+
+def _last_dimension(reshape: ir.Node) -> int | None:
+    """The last dimension of a Reshape's result, where the graph states it, of the value or in the shape asked for."""
+    stated = width(reshape.outputs[0])
+    node = None if reshape.inputs[1] is None else reshape.inputs[1].producer()
+    shape = constant_of(node.inputs[-1] if node is not None and is_op(node, "Concat") else reshape.inputs[1])
+    if stated is not None or shape is None or shape.view.size == 0:
+        return stated
+    last = int(shape.exact().reshape(-1)[-1])
+    return None if last < 0 else last
 
 
 def _vector(constant: Constant | None, size: int) -> Array | None:

@@ -16,7 +16,7 @@ from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
 from compacter_exporters.graph import constant_of, consumers, is_op, other_input
-from compacter_exporters.linears import Linear
+from compacter_exporters.linears import Linear, reshape_behind
 from compacter_exporters.norms import Norm, between
 from compacter_exporters.sites import FoundSite
 
@@ -54,8 +54,8 @@ class LocatedSite:
 
     @property
     def is_folded(self) -> bool:
-        """Whether the linear layer's bias is inside the adapter's constants, or there is none."""
-        return self.linear.bias is None
+        """Whether the linear layer's bias is inside the adapter's constants, or it may well be: there is none."""
+        return self.linear.bias is None and self.x is self.skip is self.linear.output
 
 
 def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: NormStyle) -> LocatedSite:
@@ -119,7 +119,9 @@ class _Site:
         return self._only(adds, "sum of an adapter's output", skip)
 
     def residual_sum(self, value: ir.Value) -> Sum:
-        """The Add of the residual stream to a value."""
+        """The Add of the residual stream to a value, which may be brought into its final shape before."""
+        reshape = reshape_behind(value, self.found.linear.weight.shape[1])
+        value = value if reshape is None else reshape.outputs[0]
         adds = [
             node
             for node in consumers(value, "Add")

@@ -1,7 +1,8 @@
-"""The layer normalisations of a graph: N(x) = (x - mean) / sqrt(variance + eps) * gain + bias over the last axis.
+"""The normalisations of a graph: N(x) = (x - mean) / sqrt(variance + eps) * gain + bias over the last axis, or RMS.
 
 Exporters write the LayerNormalization operator (opset 17) or its parts: ReduceMean, Sub, Pow or Mul, ReduceMean, Add,
-Sqrt, Div, Mul, Add. Both forms are found, in the graph's order, which for a chain of norms is the order of execution.
+Sqrt, Div, Mul, Add. Both forms are found, in the graph's order, which for a chain of norms is the order of execution;
+root-mean-square norms likewise (`rms_norms`).
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,14 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from compacter_core.adapter import Array
+from compacter_core.config import Backbone
 from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input
+from compacter_exporters.rms_norms import find_rms_norm
 
 _SQUARE: Final = 2
+_GAIN_PLUS_ONE: Final = ("gemma",)
+"""Model types whose norms multiply with 1 + weight."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +31,7 @@ class Norm:
         gain: where the gain is consumed.
         bias: where the bias is consumed, or None if there is none.
         epsilon: eps.
+        is_centred: whether the mean is taken off: a layer norm, not a root-mean-square norm.
     """
 
     input: ir.Value
@@ -32,16 +39,31 @@ class Norm:
     gain: Slot
     bias: Slot | None
     epsilon: float
+    is_centred: bool = True
 
 
 def find_norms(graph: ir.Graph) -> list[Norm]:
-    """All normalisations of the main graph, in its order."""
+    """All normalisations of a graph, in its order; those of its subgraphs are theirs."""
     found = []
     for node in graph:
-        norm = _operator(node) if is_op(node, "LayerNormalization") else _decomposed(node)
+        norm = _operator(node) if is_op(node, "LayerNormalization") else _decomposed(node) or _root_mean_square(node)
         if norm is not None:
             found.append(norm)
     return found
+
+
+def consumed_gain(weight: Array, backbone: Backbone | None) -> Array:
+    """What a graph multiplies with where the backbone's norm has that weight: 1 + weight in Gemma, else the weight."""
+    is_shifted = backbone is not None and backbone.model_type in _GAIN_PLUS_ONE
+    return weight + weight.dtype.type(1) if is_shifted else weight
+
+
+def _root_mean_square(node: ir.Node) -> Norm | None:
+    found = find_rms_norm(node)
+    if found is None:
+        return None
+    x, output, gain, epsilon = found
+    return Norm(input=x, output=output, gain=gain, bias=None, epsilon=epsilon, is_centred=False)
 
 
 def _operator(node: ir.Node) -> Norm | None:

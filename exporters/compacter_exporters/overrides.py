@@ -16,7 +16,7 @@ from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.graph import Slot
 from compacter_exporters.linears import Linear
-from compacter_exporters.norms import Norm
+from compacter_exporters.norms import Norm, consumed_gain
 from compacter_exporters.rewire import replace_input
 
 
@@ -50,6 +50,8 @@ def override_slots(
                 expected="norm or bias",
             )
         array = values[override.name]
+        if override.kind is OverrideKind.NORM and override.name.endswith(".weight"):
+            array = consumed_gain(array, config.backbone)
         if slot.array().size != array.size:
             raise CompacterError(
                 ErrorCode.E404,

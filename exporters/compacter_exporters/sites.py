@@ -17,6 +17,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, sketch_weight, weight_name
+from compacter_core.vocabulary import Stack
 from compacter_exporters.linears import Linear
 
 _NEAR: Final = THRESHOLD - 2.0**-20
@@ -47,22 +48,34 @@ def find_sites(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSit
         CompacterError: E401 if the backbone has another hidden size; E403 if a weight was trained further; E604 for a
             site that is not in the graph, is in it more than once, or whose name in the graph is that of another site.
     """
-    config = adapter.config
-    candidates = [layer for layer in layers if layer.weight.shape[1] == config.hidden_size]
+    candidates = _candidates(layers, adapter.config)
     if not candidates:
         raise CompacterError(
             ErrorCode.E401,
             "no linear layer of the graph has the adapter's hidden size as its output",
             value=sorted({layer.weight.shape[1] for layer in layers}),
-            expected=str(config.hidden_size),
+            expected=str(adapter.config.hidden_size),
             remedy=_REFUSED,
         )
     sketched = _Sketches.of(candidates)
-    found = {site.id: _find(site, sketched, adapter) for site in config.sites}
-    _check_distinct(found)
-    for one in found.values():
-        _check_name(one, config)
-    return found
+    return _checked({site.id: _find(site, sketched, adapter) for site in adapter.config.sites}, adapter.config)
+
+
+def find_stacks(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSite]:
+    """The linear layers of those sites whose stack is in the graph: one of its sites is, hence all must be.
+
+    A graph may hold the encoder alone, the decoder alone, both or neither.
+
+    Raises:
+        CompacterError: E403 and E604, as `find_sites`.
+    """
+    sketched = _Sketches.of(_candidates(layers, adapter.config))
+    found: dict[str, FoundSite] = {}
+    for stack in Stack:
+        sites = [site for site in adapter.config.sites if site.stack is stack]
+        if any(sketched.holds(adapter.sketches.get(weight_name(site.id))) for site in sites):
+            found |= {site.id: _find(site, sketched, adapter) for site in sites}
+    return _checked(found, adapter.config)
 
 
 def module_path(node: ir.Node) -> str | None:
@@ -102,6 +115,10 @@ class _Sketches:
             positions.setdefault(sketch.size, []).append(position)
         unit = {size: (where, _centred(np.stack([raw[i] for i in where]))) for size, where in positions.items()}
         return cls(layers, raw, unit)
+
+    def holds(self, sketch: Array | None) -> bool:
+        """Whether some layer's weight comes from the sketched one."""
+        return sketch is not None and any(score >= THRESHOLD for score, _ in self.scores(sketch))
 
     def scores(self, sketch: Array) -> list[tuple[float, Linear]]:
         """Correlation of every layer of the right size with a sketch."""
@@ -178,6 +195,17 @@ def check_biases(found: Mapping[str, FoundSite], adapter: Adapter) -> None:
                 value=one.linear.node.name,
                 remedy=_REFUSED,
             )
+
+
+def _candidates(layers: Sequence[Linear], config: AdapterConfig) -> list[Linear]:
+    return [layer for layer in layers if layer.weight.shape[1] == config.hidden_size]
+
+
+def _checked(found: dict[str, FoundSite], config: AdapterConfig) -> dict[str, FoundSite]:
+    _check_distinct(found)
+    for one in found.values():
+        _check_name(one, config)
+    return found
 
 
 def _check_distinct(found: dict[str, FoundSite]) -> None:

@@ -9,10 +9,10 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.layout import Part
 from compacter_core.vocabulary import OverrideKind
-from compacter_exporters.checks import Check, Numbers, check_norm, failed
+from compacter_exporters.checks import Check, Numbers, check_norm, check_rms_norm, failed
 from compacter_exporters.graph import Slot
 from compacter_exporters.located import LocatedSite
-from compacter_exporters.norms import Norm
+from compacter_exporters.norms import Norm, consumed_gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +70,16 @@ class NormVerifier:
 
     def _check(self, module: str, norm: Norm, run: Mapping[str, Array]) -> Check:
         overrides = self.adapter.part(Part.OVERRIDE)
-        gain, gain_ok = _consumed(norm.gain, overrides.get(f"{module}.weight"))
+        weight = overrides.get(f"{module}.weight")
+        wanted = None if weight is None else consumed_gain(weight, self.adapter.config.backbone)
+        gain, gain_ok = _consumed(norm.gain, wanted)
         bias, bias_ok = (None, True) if norm.bias is None else _consumed(norm.bias, overrides.get(f"{module}.bias"))
         numbers = Numbers.of(norm.gain.constant.dtype)
         x, output = run[str(norm.input.name)], run[str(norm.output.name)]
-        check = check_norm(x, output, numbers, gain=gain, bias=bias, eps=norm.epsilon)
+        if norm.is_centred:
+            check = check_norm(x, output, numbers, gain=gain, bias=bias, eps=norm.epsilon)
+        else:
+            check = check_rms_norm(x, output, numbers, gain=gain, eps=norm.epsilon)
         if not gain_ok:
             return failed(check, "the gain is not the adapter's")
         return check if bias_ok else failed(check, "the bias is not the adapter's")

@@ -117,8 +117,8 @@ class SiteVerifier:
 def _bias(located: LocatedSite, parameters: SiteParameters, numbers: Numbers) -> tuple[Array, Array]:
     """The bias of the sublayer's linear layer in float64, and how far reading it back from a constant may be off."""
     width = located.linear.weight.shape[1]
-    if located.linear.bias is not None:
-        return located.linear.bias.astype(np.float64), np.zeros(width)
+    if not located.is_folded:
+        return located.linear.bias_or_zero.astype(np.float64), np.zeros(width)
     constant = np.zeros(width) if located.folded_bias is None else located.folded_bias
     bu = np.zeros(width) if parameters.up.b is None else parameters.up.b.astype(np.float64) * parameters.scaling
     # The constant c is round(bu + b), so |c - (bu + b)| <= u |bu + b| <= u |c| / (1 - u) < 2 u |c|.

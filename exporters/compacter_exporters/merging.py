@@ -1,0 +1,111 @@
+"""An adapter into a model in memory: overrides, head and sites, in every graph of the model that holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter
+from compacter_core.config import AdapterConfig, Site
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.forms import Form, allows_fold, emit_fold, emit_plain
+from compacter_exporters.heads import apply_head
+from compacter_exporters.linears import linear_of
+from compacter_exporters.metadata import GraftedSite
+from compacter_exporters.overrides import apply_overrides, override_slots
+from compacter_exporters.present import Present
+from compacter_exporters.sites import FoundSite, check_biases
+from compacter_exporters.surroundings import surroundings_of
+
+
+@dataclass(slots=True)
+class Merged:
+    """What was put into a model. Where two branches have a site, form and names are those of the first.
+
+    Args:
+        sites: each site.
+        correlations: of each site's weight with its sketch.
+        replaced: SHA-256 of the initialisers that stand for norms, biases and the head, by name.
+    """
+
+    sites: dict[str, GraftedSite] = field(default_factory=dict)
+    correlations: dict[str, float] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
+
+
+def merge(model: ir.Model, present: Sequence[Present], adapter: Adapter, form: Form) -> Merged:
+    """Change a model's graphs.
+
+    Args:
+        model: the model.
+        present: what of the adapter its graphs hold.
+        adapter: the whole adapter.
+        form: how the sites are written.
+
+    Raises:
+        CompacterError: E403, E404, E405, E604 and E605, as `graft`.
+    """
+    for one in present:
+        for site in one.adapter.config.sites:
+            _choose(one.adapter.config, site, form)
+    merged = Merged(replaced=apply_head(model.graph, f"compacter/{adapter.config.name}/head", adapter))
+    for one in present:
+        _merge_region(model.graph, one, form, merged)
+    return merged
+
+
+def _merge_region(home: ir.Graph, present: Present, form: Form, merged: Merged) -> None:
+    adapter, config = present.adapter, present.adapter.config
+    check_biases(present.sites, adapter)
+    layers = {site_id: one.linear for site_id, one in present.sites.items()}
+    slots = override_slots(adapter, present.norms, layers)
+    merged.replaced |= apply_overrides(home, f"compacter/{config.name}/override", slots)
+    for site in config.sites:
+        found = present.sites[site.id]
+        put = _put(home, present, found, _choose(config, site, form))
+        first = merged.sites.get(site.id, put)
+        merged.sites[site.id] = replace(first, initialisers={**first.initialisers, **put.initialisers})
+        merged.correlations.setdefault(site.id, found.correlation)
+
+
+def _put(home: ir.Graph, present: Present, found: FoundSite, form: Form) -> GraftedSite:
+    """Merge one site."""
+    config, site, graph = present.adapter.config, found.site, present.region.graph
+    # Read again: an override may have replaced its bias.
+    layer = linear_of(found.linear.node) or found.linear
+    around = surroundings_of(site.id, layer.output, present.norms, config.backbone)
+    labels = {"compacter.adapter": config.name, "compacter.site": site.id}
+    emitter = Emitter(graph, f"compacter/{config.name}/{site.id}", layer.dtype, labels, home=home)
+    opset = home.opset_imports.get("", 1)
+    parameters = present.adapter.site(site.id)
+    if form is Form.FOLD:
+        output = emit_fold(emitter, layer, parameters, opset)
+    else:
+        output = emit_plain(emitter, layer, parameters, opset, around=around, attach=config.attach_of(site))
+    return GraftedSite(
+        form=form.value,
+        product=str(layer.product.name),
+        output=str(output.name),
+        initialisers=emitter.initialisers,
+    )
+
+
+def _choose(config: AdapterConfig, site: Site, form: Form) -> Form:
+    """The form of a site.
+
+    Raises:
+        CompacterError: E605 if fold is asked for where it does not exist.
+    """
+    possible = allows_fold(config.attach_of(site))
+    if form is Form.AUTO:
+        return Form.FOLD if possible else Form.PLAIN
+    if form is Form.FOLD and not possible:
+        raise CompacterError(
+            ErrorCode.E605,
+            f"site {site.id} cannot be folded: its adapter does not both read and add to the sublayer's output",
+            value=str(config.attach_of(site)),
+            expected="input = skip = sublayer_output",
+            remedy="Use the form auto or plain.",
+        )
+    return form

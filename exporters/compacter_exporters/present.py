@@ -1,0 +1,96 @@
+"""What of an adapter a graph holds.
+
+An encoder-decoder comes in several graphs: the encoder, the decoder without a cache, the decoder with it, the last two
+perhaps as branches of one. Each holds whole stacks. The adapter is cut to these stacks, and everything after that,
+grafting and verifying, sees an adapter that fits the graph as a whole.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from compacter_core.adapter import Adapter
+from compacter_core.vocabulary import Stack
+from compacter_exporters.graph import is_op
+from compacter_exporters.linears import find_linears
+from compacter_exporters.norms import Norm, find_norms
+from compacter_exporters.regions import Region
+from compacter_exporters.sites import FoundSite, find_sites, find_stacks
+
+_SPLITTING: Final = ("Reshape", "Transpose")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Present:
+    """The adapter's stacks in one graph.
+
+    Args:
+        region: the graph.
+        adapter: the adapter with the sites and overrides of these stacks alone.
+        sites: their linear layers.
+        norms: the graph's norms that the backbone's description counts, in order.
+    """
+
+    region: Region
+    adapter: Adapter
+    sites: Mapping[str, FoundSite]
+    norms: list[Norm]
+
+
+def present_in(regions: Iterable[Region], adapter: Adapter) -> list[Present]:
+    """The adapter's stacks in those graphs of a model that hold any.
+
+    Raises:
+        CompacterError: E403 and E604, as `find_stacks`.
+    """
+    present = []
+    for region in regions:
+        sites = find_stacks(find_linears(region.graph), adapter)
+        if sites:
+            part = restrict(adapter, {one.site.stack for one in sites.values()})
+            norms = counted_norms(find_norms(region.graph), adapter.config.hidden_size)
+            present.append(Present(region, part, sites, norms))
+    return present
+
+
+def require_all(regions: Iterable[Region], present: Sequence[Present], adapter: Adapter) -> None:
+    """Every site of the adapter is in some graph.
+
+    Raises:
+        CompacterError: E401, E403 or E604 for the first that is not.
+    """
+    found = {site_id for one in present for site_id in one.sites}
+    missing = tuple(site for site in adapter.config.sites if site.id not in found)
+    if missing:
+        layers = [layer for region in regions for layer in find_linears(region.graph)]
+        find_sites(layers, replace(adapter, config=replace(adapter.config, sites=missing)))
+
+
+def restrict(adapter: Adapter, stacks: Collection[Stack]) -> Adapter:
+    """The adapter without the sites, norms and overrides of other stacks; its tensors stay as they are.
+
+    In an encoder-decoder the name of every module of a stack begins with the stack's.
+    """
+    config = adapter.config
+    if config.backbone is None or set(config.backbone.num_layers) <= set(stacks):
+        return adapter
+    others = tuple(f"{stack.value}." for stack in Stack if stack not in stacks)
+    cut = replace(
+        config,
+        sites=tuple(site for site in config.sites if site.stack in stacks),
+        overrides=tuple(one for one in config.overrides if not one.name.startswith(others)),
+        backbone=replace(
+            config.backbone, norms=tuple(name for name in config.backbone.norms if not name.startswith(others))
+        ),
+    )
+    return replace(adapter, config=cut)
+
+
+def counted_norms(norms: Sequence[Norm], hidden_size: int) -> list[Norm]:
+    """The norms without those of queries and keys, which a backbone's description does not count.
+
+    They are as wide as one head, and what they read has just been split into heads.
+    """
+    return [
+        norm for norm in norms if norm.gain.array().size == hidden_size or not is_op(norm.input.producer(), *_SPLITTING)
+    ]
