@@ -77,7 +77,7 @@ class Adapters(nn.Module):
         """The name is free.
 
         Raises:
-            CompacterError: E804 if there is such an adapter, E001 for a name that PyTorch's modules use themselves.
+            CompacterError: E804 if there is such an adapter, E001 for one that no submodule can have.
         """
         if name in self._modules:
             raise CompacterError(
@@ -86,12 +86,12 @@ class Adapters(nn.Module):
                 value=name,
                 remedy="Detach it first, or attach the new one under another name.",
             )
-        if hasattr(self, name):
+        if hasattr(self, name) or "." in name:
             raise CompacterError(
                 ErrorCode.E001,
                 "adapter name",
                 value=name,
-                expected="a name that is no attribute of a PyTorch module",
+                expected="a name without dots that is no attribute of a PyTorch module",
                 remedy="Attach it under another name.",
             )
 
