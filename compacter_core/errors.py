@@ -66,6 +66,7 @@ class ErrorCode(StrEnum):
     E501 = "not a checkpoint that this importer reads"
     E502 = "checkpoint uses something that this format does not have"
     E503 = "checkpoint's library computes something else than its configuration says"
+    E504 = "adapter uses something that the other library's format does not have"
 
     E601 = "ONNX model without compacter metadata"
     E602 = "tensor named by the metadata is not in the graph"

@@ -1,10 +1,14 @@
 """`compacter graft`: an adapter into an exported backbone."""
 
 import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_core.cli.import_adapter import KINDS, add_source_options, read_source
 from compacter_core.errors import CompacterError, ErrorCode
 
 if TYPE_CHECKING:
@@ -14,6 +18,7 @@ _EXAMPLES = """
 compacter graft backbone adapter -o merged
 compacter graft backbone adapter/adapter_model.safetensors -o backbone/banking77.onnx
 compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --json
+compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 """
 FORMS = ("auto", "fold", "plain")
 MODEL_FILE = "model.onnx"
@@ -26,7 +31,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         subparsers, "graft", run, summary="Merge an adapter into an exported backbone", examples=_EXAMPLES
     )
     parser.add_argument("backbone", type=Path, metavar="BACKBONE", help="made by compacter export: directory or .onnx")
-    parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="an adapter file, or its directory")
+    parser.add_argument(
+        "adapter",
+        type=Path,
+        metavar="ADAPTER",
+        help="an adapter file, or its directory; with --from what that library saved",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -39,6 +49,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--form", choices=FORMS, default="auto", help="how sites are written (default: fold where it is possible)"
     )
+    parser.add_argument(
+        "--from",
+        dest="kind",
+        choices=list(KINDS),
+        help="import an adapter that this library saved, and merge it at once",
+    )
+    add_source_options(parser, backbone="--trained-on")
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -50,11 +67,47 @@ def run(args: argparse.Namespace) -> Outcome:
     backbone = model_path(args.backbone)
     output = model_path(args.output)
     companions = _missing_companions(backbone.parent, output.parent)
-    report = graft(backbone, args.adapter, output, form=Form(args.form))
+    with _adapter_file(args) as (adapter, notes):
+        report = graft(backbone, adapter, output, form=Form(args.form))
     _copy(companions)
     forms = ", ".join(f"{list(report.forms.values()).count(form)} {form}" for form in sorted({*report.forms.values()}))
     text = f"grafted {report.adapter} into {backbone}: {output} ({len(report.forms)} sites, {forms})"
-    return Outcome(report.as_dict(), text)
+    data = report.as_dict() | ({} if args.kind is None else {"notes": list(notes)})
+    return Outcome(data, "\n".join([text, *(f"note: {note}" for note in notes)]))
+
+
+@contextmanager
+def _adapter_file(args: argparse.Namespace) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The adapter's file, with what there is to say about it: the user's, or a temporary one of an imported adapter.
+
+    Raises:
+        CompacterError: E001 if the options contradict each other, and what the importer raises.
+    """
+    if args.kind is None:
+        foreign = [name for name in ("trained_on", "shared_parameters") if getattr(args, name) is not None]
+        foreign += [name for name in ("allow_pickle", "without_head") if getattr(args, name)]
+        if foreign:
+            raise CompacterError(
+                ErrorCode.E001,
+                "options of an import without --from",
+                value=foreign,
+                remedy="Say what to import --from.",
+            )
+        yield args.adapter, ()
+        return
+    if args.trained_on is None:
+        raise CompacterError(
+            ErrorCode.E001,
+            "an imported adapter finds its sites by the weights of the model it was trained on",
+            expected="--trained-on DIR, the transformers checkpoint that the graph was exported from",
+        )
+    from compacter_core.format.writer import save_adapter
+
+    imported = read_source(args.kind, args.adapter, args)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "adapter.safetensors"
+        save_adapter(imported.adapter, path)
+        yield path, imported.notes
 
 
 def model_path(path: Path) -> Path:

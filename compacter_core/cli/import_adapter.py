@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_core.errors import CompacterError, ErrorCode
 
 if TYPE_CHECKING:
     from compacter_core.cli.command import Subparsers
@@ -22,15 +23,28 @@ compacter import adapterhub saved_adapter --without-head -o adapter.safetensors 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One library: the module and the function `from_…(path, *, backbone, allow_pickle, with_head)` that reads it."""
+    """One library: the function that reads what it saved, `from_…(path, *, backbone, allow_pickle, with_head)`.
+
+    Args:
+        module: where the function is.
+        function: its name.
+        summary: what it reads.
+        takes_shared: whether it has the argument `shared_parameters` too.
+    """
 
     module: str
     function: str
     summary: str
+    takes_shared: bool = False
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "adapterhub": Kind("compacter_core.importers.adapterhub", "from_adapterhub", "a directory that AdapterHub saved"),
+    "adapterhub": Kind(
+        "compacter_core.importers.adapterhub",
+        "from_adapterhub",
+        "a directory that AdapterHub saved",
+        takes_shared=True,
+    ),
 }
 
 
@@ -51,13 +65,19 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("source", type=Path, metavar="SRC", help="what the library saved")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the adapter file to write")
-    add_source_options(parser)
+    add_source_options(parser, backbone="--backbone")
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how a foreign checkpoint is read."""
+def add_source_options(parser: argparse.ArgumentParser, *, backbone: str) -> None:
+    """Add the options that say how a foreign checkpoint is read.
+
+    Args:
+        parser: of the command.
+        backbone: name of the option for the model that the adapter was trained on.
+    """
     parser.add_argument(
-        "--backbone",
+        backbone,
+        dest="trained_on",
         metavar="DIR",
         help="the model that the adapter was trained on, as transformers saves it; without it the file neither "
         "recognises its backbone nor can be grafted",
@@ -68,6 +88,12 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="read pickled checkpoints (.bin): only from a source you trust; safetensors files need no such trust",
     )
     parser.add_argument("--without-head", action="store_true", help="leave the task head out")
+    parser.add_argument(
+        "--shared-parameters",
+        type=Path,
+        metavar="FILE",
+        help="adapterhub: safetensors file with the shared rule that the checkpoint lacks",
+    )
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -75,7 +101,7 @@ def run(args: argparse.Namespace) -> Outcome:
     from compacter_core.format.writer import canonical_digest, save_adapter
     from compacter_core.layout import count_parameters
 
-    imported = read_source(args.kind, args)
+    imported = read_source(args.kind, args.source, args)
     save_adapter(imported.adapter, args.output)
     config = imported.adapter.config
     data = {
@@ -96,16 +122,25 @@ def run(args: argparse.Namespace) -> Outcome:
     return Outcome(data, "\n".join([text, *(f"note: {note}" for note in imported.notes)]))
 
 
-def read_source(kind: str, args: argparse.Namespace) -> "ImportedAdapter":
-    """The adapter in a foreign checkpoint, by the options of `add_source_options`."""
+def read_source(kind: str, source: Path, args: argparse.Namespace) -> "ImportedAdapter":
+    """The adapter in a foreign checkpoint, by the options of `add_source_options`.
+
+    Raises:
+        CompacterError: E001 for an option that this kind does not have, and what its importer raises.
+    """
+    extra = {}
+    if args.shared_parameters is not None:
+        if not KINDS[kind].takes_shared:
+            raise CompacterError(ErrorCode.E001, f"--shared-parameters does not go with {kind}", expected="adapterhub")
+        extra["shared_parameters"] = args.shared_parameters
     backbone = None
     with needs("torch"):
-        if args.backbone is not None:
+        if args.trained_on is not None:
             from compacter_core.pytorch.known_backbone import open_backbone
 
-            backbone = open_backbone(args.backbone)
+            backbone = open_backbone(args.trained_on)
         reader = getattr(import_module(KINDS[kind].module), KINDS[kind].function)
         imported: ImportedAdapter = reader(
-            args.source, backbone=backbone, allow_pickle=args.allow_pickle, with_head=not args.without_head
+            source, backbone=backbone, allow_pickle=args.allow_pickle, with_head=not args.without_head, **extra
         )
     return imported

@@ -13,6 +13,7 @@ from compacter_core.cli import (
     conformance,
     count,
     export,
+    export_adapter,
     extract,
     graft,
     import_adapter,
@@ -24,7 +25,7 @@ from compacter_core.cli import (
 from compacter_core.cli.command import Outcome
 from compacter_core.errors import CompacterError, ErrorCode
 
-_MODULES = (train, export, graft, run, verify, inspect, extract, count, import_adapter, conformance)
+_MODULES = (train, export, graft, run, verify, inspect, extract, count, import_adapter, export_adapter, conformance)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,5 +15,6 @@ saved without its shared rule (E302). In models that it reaches through an `Adap
 """
 
 from compacter_core.importers.adapterhub.read import from_adapterhub
+from compacter_core.importers.adapterhub.write import save_adapterhub
 
-__all__ = ["from_adapterhub"]
+__all__ = ["from_adapterhub", "save_adapterhub"]

@@ -1,5 +1,6 @@
 """What AdapterHub's placement options compute, as an `Attach` of this format."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from compacter_core.config import ATTACH_PRESETS, Attach
@@ -9,7 +10,7 @@ from compacter_core.vocabulary import Input, Skip
 
 POST_ADD: Final = "post_add"
 
-SEQUENTIAL: Final = {
+SEQUENTIAL: Final[Mapping[tuple[bool, bool, bool | str], Attach]] = {
     # original_ln_before, original_ln_after, residual_before_ln
     (False, True, True): ATTACH_PRESETS["houlsby"],
     (False, True, False): ATTACH_PRESETS["houlsby"],
