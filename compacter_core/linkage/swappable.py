@@ -5,7 +5,7 @@
     compacter/<site>/up.weight     scaling Wu [k, d]       default [0, d]
     compacter/<site>/up.bias       scaling bu [d]          default zeros
     compacter/override/<name>      a replaced tensor       default: the backbone's
-    compacter/head/<name>          a tensor of the head    default: the backbone's
+    compacter/head/<name>          a tensor of the head    default: no rows, which stands for the backbone's
 
 k is the adapter's own: with k = 0 a product is the empty sum, zero, and the graph is the backbone. All are computed in
 float64, Kronecker sums multiplied out, and rounded once to the graph's type (LNK-3).
@@ -56,6 +56,24 @@ def swappable_tensors(description: Description, adapter: Adapter) -> dict[str, A
     for part in (Part.OVERRIDE, Part.HEAD):
         tensors |= {part_input(part, name): array for name, array in adapter.part(part).items()}
     return {name: np.ascontiguousarray(array.astype(description.dtype.memory)) for name, array in tensors.items()}
+
+
+def swappable_shapes(description: Description, adapter: Adapter) -> dict[str, tuple[int, ...]]:
+    """The shapes of `swappable_tensors`, from the configurations alone.
+
+    Raises:
+        CompacterError: as `check_fits`.
+    """
+    check_fits(description, adapter)
+    d = adapter.config.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for site in adapter.config.sites:
+        k = site.bottleneck_size
+        of_site: tuple[tuple[int, ...], ...] = ((d, k), (k,), (k, d), (d,))
+        shapes |= {site_input(site.id, name): shape for name, shape in zip(SITE_TENSORS, of_site, strict=True)}
+    for part in (Part.OVERRIDE, Part.HEAD):
+        shapes |= {part_input(part, name): array.shape for name, array in adapter.part(part).items()}
+    return shapes
 
 
 def _bias(description: Description, adapter: Adapter, site_id: str) -> Array | None:

@@ -1,7 +1,7 @@
 """Class names of a model, and predictions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,25 @@ def read_labels(metadata: Mapping[str, str], directory: Path) -> tuple[str, ...]
         return tuple(str(names[key]) for key in sorted(names, key=int))
     except (ValueError, AttributeError, TypeError) as error:
         raise CompacterError(ErrorCode.E704, "config.json beside the model cannot be read", value=str(path)) from error
+
+
+def predict_rows(logits: NDArray[Any], labels: Sequence[tuple[str, ...]]) -> list[Prediction]:
+    """The most probable class of each row, whose classes have names of their own.
+
+    A row whose names are fewer than the columns of `logits` has as many classes as names; the other columns are minus
+    infinity.
+
+    Raises:
+        CompacterError: E703 and E704, as `predict`.
+    """
+    predictions: dict[int, Prediction] = {}
+    for names in dict.fromkeys(labels):
+        rows = [row for row, own in enumerate(labels) if own == names]
+        part = logits[rows]
+        if names and part.ndim > 1 and np.isneginf(part[:, len(names) :]).all():
+            part = part[:, : len(names)]
+        predictions |= dict(zip(rows, predict(part, names), strict=True))
+    return [predictions[row] for row in range(len(labels))]
 
 
 def predict(logits: NDArray[Any], labels: tuple[str, ...]) -> list[Prediction]:

@@ -9,9 +9,12 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_runtime.labels import Prediction, predict, read_labels
+from compacter_runtime.choosing import AdapterChoice, Swappable, adapters_of
+from compacter_runtime.labels import Prediction, predict_rows, read_labels
 from compacter_runtime.model_inputs import Array, checked_arrays, dtype_of
+from compacter_runtime.onnx_adapter import PackedAdapter
 from compacter_runtime.providers import choose_providers, require_active
 from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
 
@@ -47,11 +50,13 @@ class Session:
         path = Path(model)
         self.path = path / "model.onnx" if path.is_dir() else path
         self._session = _open(self.path, providers, intra_op_threads)
+        self._adapters = adapters_of(self._session.get_modelmeta().custom_metadata_map)
+        self._inputs = [value for value in self._session.get_inputs() if value.name not in self._adapters.inputs]
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the model's inputs."""
-        return tuple(value.name for value in self._session.get_inputs())
+        """Names of the model's inputs, without those for adapters."""
+        return tuple(value.name for value in self._inputs)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -68,12 +73,35 @@ class Session:
         """Class names by index, empty if the model names none."""
         return read_labels(self._session.get_modelmeta().custom_metadata_map, self.path.parent)
 
-    def run(self, inputs: Inputs, *, batch_size: int = 32, progress: bool = False) -> dict[str, Array]:
+    def load_adapter(self, source: Path | str | Adapter) -> PackedAdapter:
+        """An adapter for `run(…, adapter=…)` of a swappable model, checked once.
+
+        Args:
+            source: a `.onnx_adapter` file, an adapter file or its directory, or an adapter in memory.
+
+        Raises:
+            CompacterError: E703 if the model is not swappable; E401, E403, E404, E604, E605 for an adapter of another
+                backbone, or one the model has no places for; E601, E602, E603, E303, E304, E305 for a packed file that
+                is damaged or incomplete; what reading an adapter raises.
+        """
+        if not isinstance(self._adapters, Swappable):
+            raise CompacterError(
+                ErrorCode.E703,
+                "the model does not take one adapter at a time",
+                value=str(self.path),
+                remedy="Make one that does with `compacter graft --linkage swappable`.",
+            )
+        return self._adapters.load(source)
+
+    def run(
+        self, inputs: Inputs, *, adapter: AdapterChoice = None, batch_size: int = 32, progress: bool = False
+    ) -> dict[str, Array]:
         """The model's outputs, by name, in the order of the inputs.
 
         Args:
             inputs: texts, pairs of texts, or arrays by input name whose first axis is the batch. Texts are batched
                 by length, so that little is spent on padding.
+            adapter: for a swappable model one from `load_adapter`, or a file. None is the backbone alone.
             batch_size: rows per call of ONNX Runtime.
             progress: whether to show a bar on stderr, should it take more than two seconds.
 
@@ -82,13 +110,13 @@ class Session:
             zeros where a shorter batch has nothing.
 
         Raises:
-            CompacterError: E001 for a bad batch size, E702 if there is no tokenizer for texts, E703 if the inputs do
-                not fit the model.
+            CompacterError: E001 for a bad batch size, E702 if there is no tokenizer for texts, E703 if the inputs or
+                the adapter do not fit the model; as `load_adapter` for a file.
         """
         if batch_size < 1:
             raise CompacterError(ErrorCode.E001, "batch_size", value=batch_size, expected="at least 1")
         if isinstance(inputs, Mapping):
-            arrays = checked_arrays(inputs, self._session.get_inputs())
+            arrays = checked_arrays(inputs, self._inputs)
             rows = len(next(iter(arrays.values())))
             batches = _slices(arrays, rows, batch_size)
         elif isinstance(inputs, str):
@@ -96,19 +124,25 @@ class Session:
         else:
             rows = len(inputs)
             batches = self._text_batches(inputs, batch_size)
+        chosen = self._adapters.choose(adapter, rows)
         parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in self.output_names}
         with tqdm(total=rows, unit="row", disable=not progress, delay=_PROGRESS_DELAY) as bar:
             for positions, batch in batches:
-                for name, value in zip(self.output_names, self._call(batch), strict=True):
+                for name, value in zip(
+                    self.output_names, self._call({**batch, **chosen.feeds(positions)}), strict=True
+                ):
                     parts[name].append((positions, value))
                 bar.update(len(positions))
         return {value.name: _assemble(parts[value.name], rows, value) for value in self._session.get_outputs()}
 
-    def classify(self, inputs: Inputs, *, batch_size: int = 32, progress: bool = False) -> list[Prediction]:
+    def classify(
+        self, inputs: Inputs, *, adapter: AdapterChoice = None, batch_size: int = 32, progress: bool = False
+    ) -> list[Prediction]:
         """The most probable class of each input.
 
         Args:
             inputs: as for `run`.
+            adapter: as for `run`; labels are those of its head, or of the model where it has none.
             batch_size: as for `run`.
             progress: as for `run`.
 
@@ -119,7 +153,11 @@ class Session:
             raise CompacterError(
                 ErrorCode.E703, "the model has no output logits", value=self.output_names, remedy="Use run()."
             )
-        return predict(self.run(inputs, batch_size=batch_size, progress=progress)[LOGITS], self.labels)
+        if isinstance(adapter, str | Path) and isinstance(self._adapters, Swappable):
+            adapter = self._adapters.load(adapter)
+        logits = self.run(inputs, adapter=adapter, batch_size=batch_size, progress=progress)[LOGITS]
+        of_rows = self._adapters.choose(adapter, len(logits)).labels
+        return predict_rows(logits, [self.labels if labels is None else labels for labels in of_rows])
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -147,7 +185,7 @@ class Session:
             outputs: list[Array] = self._session.run(None, batch)
         # ONNX Runtime's exceptions share no base class but Exception.
         except Exception as error:
-            shapes = {name: array.shape for name, array in batch.items()}
+            shapes = {name: batch[name].shape for name in self.input_names}
             raise CompacterError(
                 ErrorCode.E703,
                 f"ONNX Runtime cannot run the model on this input: {' '.join(str(error).split())}",

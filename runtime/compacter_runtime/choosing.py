@@ -1,0 +1,124 @@
+"""Adapters of a run: what the model is fed besides texts, and the class names of each row."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compacter_core.adapter import Adapter
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.reader import load_adapter
+from compacter_core.linkage.description import Description, describes_itself, read_description
+from compacter_runtime.onnx_adapter import SUFFIX, PackedAdapter, pack, read_packed
+
+Rows = NDArray[np.int64]
+Labels = tuple[str, ...]
+AdapterChoice = Path | str | PackedAdapter | Sequence[str | None] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The adapters of one run.
+
+    Args:
+        feeds: further inputs of the model for some of the run's rows.
+        labels: class names of each row; None for those of the backbone.
+    """
+
+    feeds: Callable[[Rows], Mapping[str, Any]]
+    labels: Sequence[Labels | None]
+
+
+class Adapters(Protocol):
+    """The adapters a model can take."""
+
+    inputs: tuple[str, ...]
+    """Names of required inputs that are not the caller's to give."""
+
+    def choose(self, choice: AdapterChoice, rows: int) -> Chosen:
+        """The adapters of a run of that many rows."""
+
+
+class NoAdapters:
+    """A model that takes none: merged, or a bare backbone."""
+
+    inputs: tuple[str, ...] = ()
+
+    def choose(self, choice: AdapterChoice, rows: int) -> Chosen:
+        """Nothing.
+
+        Raises:
+            CompacterError: E703 for any other choice.
+        """
+        if choice is not None:
+            raise CompacterError(
+                ErrorCode.E703,
+                "the model takes no adapters at run time",
+                value=str(choice),
+                remedy="Make one that does with `compacter graft --linkage swappable` or `--linkage bank`.",
+            )
+        return Chosen(lambda _: {}, [None] * rows)
+
+
+class Swappable:
+    """A model that takes one adapter at a time.
+
+    Args:
+        description: the model's.
+    """
+
+    inputs: tuple[str, ...] = ()
+
+    def __init__(self, description: Description) -> None:
+        self.description = description
+
+    def load(self, source: Path | str | Adapter) -> PackedAdapter:
+        """An adapter from a `.onnx_adapter` file, an adapter file or its directory, or from memory.
+
+        Raises:
+            CompacterError: as `read_packed`; what reading an adapter raises, and E401, E403, E404, E604, E605 for one
+                that does not fit.
+        """
+        if isinstance(source, Adapter):
+            return pack(self.description, source)
+        path = Path(source)
+        return (
+            read_packed(path, self.description) if path.suffix == SUFFIX else pack(self.description, load_adapter(path))
+        )
+
+    def choose(self, choice: AdapterChoice, rows: int) -> Chosen:
+        """One adapter for all rows, or none.
+
+        The tensors are fed as inputs. ONNX Runtime's own way, active adapters of the run's options, is ignored with
+        bound inputs and in asynchronous runs.
+
+        Raises:
+            CompacterError: E703 for adapters by row; else as `load`.
+        """
+        if choice is None:
+            return Chosen(lambda _: {}, [None] * rows)
+        if isinstance(choice, str | Path):
+            choice = self.load(choice)
+        if not isinstance(choice, PackedAdapter):
+            raise CompacterError(
+                ErrorCode.E703,
+                "a swappable model takes one adapter for all rows",
+                value=str(choice),
+                remedy="Make a model for an adapter per row with `compacter graft --linkage bank`.",
+            )
+        tensors = choice.tensors
+        return Chosen(lambda _: tensors, [choice.labels] * rows)
+
+
+def adapters_of(metadata: Mapping[str, str]) -> "Adapters":
+    """What adapters a model takes, by its metadata.
+
+    Raises:
+        CompacterError: E601 if they are damaged.
+    """
+    if not describes_itself(metadata):
+        return NoAdapters()
+    return Swappable(read_description(metadata))

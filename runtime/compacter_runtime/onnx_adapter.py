@@ -1,0 +1,189 @@
+"""`.onnx_adapter` files: ONNX Runtime's container of named tensors, with what it lacks at its end.
+
+ONNX Runtime uses a tensor's default where the file has none, ignores the version of the model, and reads most damaged
+files without noticing. A file of ours therefore ends with an appendix, which ONNX Runtime does not look at:
+
+    container                  ONNX Runtime's bytes: model_version is that of the graph, adapter_version of the adapter
+    appendix                   JSON: spec_version, fingerprint of the graph, and the adapter file in base64
+    size of the appendix       8 bytes, little-endian
+    SHA-256 of all before      32 bytes
+    "compacter.adapter"        17 bytes
+"""
+
+import base64
+import hashlib
+import json
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnxruntime
+
+from compacter_core.adapter import Adapter
+from compacter_core.config import SPEC_VERSION
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.atomic import atomic_write
+from compacter_core.format.reader import parse_adapter
+from compacter_core.format.writer import adapter_bytes
+from compacter_core.linkage.description import Description, short_version
+from compacter_core.linkage.swappable import swappable_shapes, swappable_tensors
+from compacter_runtime.model_inputs import Array
+
+SUFFIX: Final = ".onnx_adapter"
+_MAGIC: Final = b"compacter.adapter"
+_SIZE: Final = struct.Struct("<Q")
+_DIGEST: Final = hashlib.sha256().digest_size
+_FOOTER: Final = _SIZE.size + _DIGEST + len(_MAGIC)
+_REMEDY: Final = "Pack the adapter again with `compacter pack`."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedAdapter:
+    """An adapter ready to be given to a swappable graph.
+
+    Args:
+        adapter: the adapter.
+        tensors: values by the name of the graph's input.
+    """
+
+    adapter: Adapter
+    tensors: dict[str, Array]
+
+    @property
+    def name(self) -> str:
+        """The adapter's name."""
+        return self.adapter.config.name
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names of its head; None without a head."""
+        head = self.adapter.config.head
+        return None if head is None else head.labels
+
+
+def pack(description: Description, adapter: Adapter) -> PackedAdapter:
+    """Make the tensors of an adapter for a graph.
+
+    Raises:
+        CompacterError: as `swappable_tensors`.
+    """
+    return PackedAdapter(adapter, swappable_tensors(description, adapter))
+
+
+def write_packed(path: Path, description: Description, adapter: Adapter) -> int:
+    """Write an adapter packed for a graph; returns the number of bytes.
+
+    Raises:
+        CompacterError: as `pack`; E006 if the file cannot be written.
+    """
+    packed = pack(description, adapter)
+    stored = adapter_bytes(adapter)
+    appendix = json.dumps(
+        {
+            "spec_version": SPEC_VERSION,
+            "fingerprint": description.fingerprint,
+            "adapter": base64.b64encode(stored).decode("ascii"),
+        },
+        sort_keys=True,
+    ).encode()
+    container = onnxruntime.AdapterFormat()
+    container.set_model_version(description.version)
+    container.set_adapter_version(short_version(hashlib.sha256(stored).hexdigest()))
+    container.set_parameters(
+        {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in packed.tensors.items()}
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "container"
+        container.export_adapter(str(file))
+        body = file.read_bytes() + appendix + _SIZE.pack(len(appendix))
+    data = body + hashlib.sha256(body).digest() + _MAGIC
+    atomic_write(path, data)
+    return len(data)
+
+
+def read_packed(path: Path, description: Description) -> PackedAdapter:
+    """Read an adapter packed for a graph, and check that it is whole, undamaged and for this graph.
+
+    Raises:
+        CompacterError: E005 if the file cannot be read; E601 for a file that we did not write; E602 for a missing
+            tensor, E303 for a superfluous one, E304 or E305 for one of another shape or type; E603 for damaged bytes;
+            E403 for one that was packed for another graph; what reading an adapter raises.
+    """
+    adapter, fingerprint = _read_appendix(path)
+    if fingerprint != description.fingerprint:
+        raise CompacterError(
+            ErrorCode.E403,
+            "the adapter was packed for another graph",
+            value=fingerprint,
+            expected=description.fingerprint,
+            remedy=_REMEDY,
+        )
+    try:
+        container = onnxruntime.AdapterFormat.read_adapter(str(path))
+    # ONNX Runtime's exceptions share no base class but Exception.
+    except Exception as error:
+        raise CompacterError(
+            ErrorCode.E601, "ONNX Runtime cannot read the adapter", value=str(path), remedy=_REMEDY
+        ) from error
+    if container.get_model_version() != description.version:
+        raise CompacterError(
+            ErrorCode.E403,
+            "the adapter's container is for another model version",
+            value=container.get_model_version(),
+            expected=str(description.version),
+            remedy=_REMEDY,
+        )
+    tensors = {name: value.numpy() for name, value in container.get_parameters().items()}
+    _check_complete(tensors, description, adapter)
+    return PackedAdapter(adapter, tensors)
+
+
+def _read_appendix(path: Path) -> tuple[Adapter, str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CompacterError(
+            ErrorCode.E005, f"cannot read the adapter: {error.strerror or error}", value=str(path)
+        ) from error
+    if len(data) < _FOOTER or not data.endswith(_MAGIC):
+        raise CompacterError(
+            ErrorCode.E601,
+            "the file does not end as an adapter packed by this project does",
+            value=str(path),
+            remedy="Without its digest nothing would tell a damaged or incomplete file. " + _REMEDY,
+        )
+    body = data[: -_DIGEST - len(_MAGIC)]
+    if hashlib.sha256(body).digest() != data[len(body) : -len(_MAGIC)]:
+        raise CompacterError(ErrorCode.E603, "the packed adapter is damaged", value=str(path), remedy=_REMEDY)
+    (size,) = _SIZE.unpack(body[-_SIZE.size :])
+    try:
+        appendix = json.loads(body[-_SIZE.size - size : -_SIZE.size])
+        stored = base64.b64decode(appendix["adapter"], validate=True)
+        fingerprint = str(appendix["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CompacterError(ErrorCode.E601, "the packed adapter's appendix is damaged", remedy=_REMEDY) from error
+    return parse_adapter(stored), fingerprint
+
+
+def _check_complete(tensors: dict[str, Array], description: Description, adapter: Adapter) -> None:
+    """Refuse what ONNX Runtime would run with defaults, or not at all."""
+    expected = swappable_shapes(description, adapter)
+    for name in expected.keys() - tensors.keys():
+        raise CompacterError(ErrorCode.E602, "the packed adapter lacks a tensor", value=name, remedy=_REMEDY)
+    for name in tensors.keys() - expected.keys():
+        raise CompacterError(ErrorCode.E303, "the packed adapter has a tensor too many", value=name, remedy=_REMEDY)
+    for name, array in tensors.items():
+        if array.shape != expected[name]:
+            raise CompacterError(
+                ErrorCode.E304, f"tensor {name}", value=array.shape, expected=str(expected[name]), remedy=_REMEDY
+            )
+        if array.dtype != description.dtype.memory:
+            raise CompacterError(
+                ErrorCode.E305,
+                f"tensor {name}",
+                value=str(array.dtype),
+                expected=str(description.dtype.memory),
+                remedy=_REMEDY,
+            )
