@@ -10,6 +10,7 @@ and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All con
 Kronecker sums written out, and rounded once to the graph's type.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import numpy as np
@@ -81,12 +82,30 @@ def emit_plain(
     Returns:
         o = skip + delta(x).
     """
-    h = layer.output
+    dense, h = Dense.of(site), layer.output
+    return connect(emitter, h, lambda x: _bottleneck(emitter, x, dense, site, opset), around=around, attach=attach)
+
+
+def connect(
+    emitter: Emitter, h: ir.Value, delta: Callable[[ir.Value], ir.Value], *, around: Surroundings, attach: Attach
+) -> ir.Value:
+    """Put an adapter behind h, in any placement.
+
+    Args:
+        emitter: of the site.
+        h: the result of the sublayer's last linear layer.
+        delta: emits the nodes from x to delta(x).
+        around: what follows h.
+        attach: the placement.
+
+    Returns:
+        o = skip + delta(x).
+    """
     x = {Input.SUBLAYER_OUTPUT: h, Input.RESIDUAL: around.residual, Input.NORMED_SUM: around.result}[attach.input]
     skip = {Skip.SUBLAYER_OUTPUT: h, Skip.RESIDUAL_SUM: around.sum, Skip.NORMED_SUM: around.result}[attach.skip]
     graph, result = emitter.graph, around.result
     uses = tuple(result.uses())
-    o = emitter.op("Add", [skip, _bottleneck(emitter, x, Dense.of(site), site, opset)], "output", like=h)
+    o = emitter.op("Add", [skip, delta(x)], "output", like=h)
     if attach.post and attach.input is not Input.NORMED_SUM:
         graph.insert_before(around.add, emitter.nodes)
         around.add.replace_input_with(0 if around.add.inputs[0] is h else 1, o)

@@ -1,0 +1,188 @@
+"""A backbone's graph with its places found, ready to be opened: sites, replaced tensors, head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array, DType
+from compacter_core.config import AdapterConfig, Attach, Site
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.layout import Part
+from compacter_core.linkage.description import Description, Linkage
+from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_exporters.checks import Numbers
+from compacter_exporters.graft import load_backbone
+from compacter_exporters.graph import Slot
+from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
+from compacter_exporters.linears import Linear, linear_of
+from compacter_exporters.overrides import override_slots
+from compacter_exporters.present import Present, present_in, require_all
+from compacter_exporters.regions import regions_of
+from compacter_exporters.sites import check_biases
+from compacter_exporters.surroundings import Surroundings, surroundings_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """One site in the backbone.
+
+    Args:
+        site: the site.
+        attach: its placement.
+        layer: the sublayer's last linear.
+        around: what follows it.
+        graph: the graph it is in.
+    """
+
+    site: Site
+    attach: Attach
+    layer: Linear
+    around: Surroundings
+    graph: ir.Graph
+
+    @property
+    def is_before_bias(self) -> bool:
+        """Whether the adapter's output is added to the product m = a W, before the bias, instead of to h = m + b.
+
+        All that optimisers fuse in the backbone is then still there to be fused.
+        """
+        return self.attach.skip is Skip.SUBLAYER_OUTPUT and self.layer.bias_add is not None
+
+    @property
+    def reads_product(self) -> bool:
+        """Whether the adapter reads m; the bias of its down-projection then carries what is missing."""
+        return self.is_before_bias and self.attach.input is Input.SUBLAYER_OUTPUT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Everything of a backbone's graph that an adapter changes.
+
+    Args:
+        model: the model.
+        template: the adapter that decides what is opened.
+        present: its stacks in the graphs of the model.
+        slots: where each replaced tensor is consumed.
+        head: the layers of the head.
+    """
+
+    model: ir.Model
+    template: Adapter
+    present: Sequence[Present]
+    slots: Mapping[str, Slot]
+    head: Sequence[HeadLayer]
+
+    @property
+    def dtype(self) -> DType:
+        """The type the sites compute in."""
+        return Numbers.of(next(iter(self.present[0].sites.values())).linear.dtype).storage
+
+    def sites(self) -> list[Place]:
+        """The sites, as the graph is now."""
+        return [_place(one, site_id) for one in self.present for site_id in one.sites]
+
+
+def open_backbone(backbone: Path, template: Adapter) -> Places:
+    """Find in a backbone's graph whatever an adapter changes.
+
+    Raises:
+        CompacterError: as `graft`; E605 for what cannot be opened.
+    """
+    _check_attach(template.config)
+    model = load_backbone(backbone)
+    regions = regions_of(model)
+    present = present_in(regions, template)
+    require_all(regions, present, template)
+    if any(one.region.path for one in present):
+        raise CompacterError(
+            ErrorCode.E605,
+            "sites within the branches of an If can only be merged",
+            value=str(backbone),
+            remedy="Export the decoder as two graphs, or use the linkage merged.",
+        )
+    slots: dict[str, Slot] = {}
+    for one in present:
+        check_biases(one.sites, one.adapter)
+        layers = {site_id: found.linear for site_id, found in one.sites.items()}
+        for name, (slot, values) in override_slots(one.adapter, one.norms, layers).items():
+            _check_plain_gain(name, values, template)
+            slots[name] = slot
+    head: list[HeadLayer] = []
+    if template.config.head is not None:
+        check_pooler(model.graph, template)
+        head = head_layers(model.graph, template.config.head)
+    return Places(model, template, present, slots, head)
+
+
+def describe(places: Places, linkage: Linkage, sites: Sequence[Place], kept: Mapping[str, Array]) -> Description:
+    """The description of an opened graph.
+
+    Args:
+        places: the backbone's.
+        linkage: how it was opened.
+        sites: the sites, as they were before.
+        kept: tensors of the backbone that its adapters need, by part and name.
+    """
+    biases = {
+        f"bias.{place.site.id}": np.asarray(place.layer.bias, places.dtype.memory)
+        for place in sites
+        if place.reads_product
+    }
+    config = places.template.config
+    head = None if config.head is None else replace(config.head, labels=())
+    return Description(
+        linkage=linkage,
+        template=replace(config, head=head, name="template", training=type(config.training)()),
+        dtype=places.dtype,
+        backbone={**places.template.sketches, **biases, **kept},
+    )
+
+
+def backbone_tensors(places: Places) -> dict[str, Array]:
+    """What the backbone has in the places of replaced tensors and of the head, by part and name."""
+    tensors = {f"{Part.OVERRIDE}.{name}": slot.array().reshape(-1) for name, slot in places.slots.items()}
+    for layer in places.head:
+        tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.weight.T)
+        if f"{layer.name}.bias" in head_shapes(places.template.config):
+            tensors[f"{Part.HEAD}.{layer.name}.bias"] = np.asarray(layer.linear.bias_or_zero)
+    return {name: np.ascontiguousarray(array, places.dtype.memory) for name, array in tensors.items()}
+
+
+def head_shapes(config: AdapterConfig) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the head's tensors, none without a head."""
+    return {} if config.head is None else config.head.shapes
+
+
+def _place(present: Present, site_id: str) -> Place:
+    config, found = present.adapter.config, present.sites[site_id]
+    layer = linear_of(found.linear.node) or found.linear
+    around = surroundings_of(site_id, layer.output, present.norms, config.backbone)
+    return Place(found.site, config.attach_of(found.site), layer, around, present.region.graph)
+
+
+def _check_attach(config: AdapterConfig) -> None:
+    """Refuse a placement that drops the backbone's norm: without an adapter the graph would not be the backbone."""
+    post_norm = config.backbone is None or config.backbone.norm_style is NormStyle.POST
+    for site in config.sites:
+        attach = config.attach_of(site)
+        if post_norm and attach.skip is Skip.RESIDUAL_SUM:
+            raise CompacterError(
+                ErrorCode.E605,
+                f"the placement of {site.id} leaves out the norm behind it, with an adapter or without",
+                value=str(attach),
+                expected="skip = sublayer_output or normed_sum",
+                remedy="Use the linkage merged.",
+            )
+
+
+def _check_plain_gain(name: str, consumed: Array, template: Adapter) -> None:
+    if not np.array_equal(consumed, template.part(Part.OVERRIDE)[name]):
+        raise CompacterError(
+            ErrorCode.E605,
+            "norms that multiply with 1 + weight can only be replaced in a merged graph",
+            value=name,
+            remedy="Use the linkage merged.",
+        )

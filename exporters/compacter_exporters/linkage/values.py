@@ -1,0 +1,26 @@
+"""New inputs and integer constants of a graph that is being opened."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array
+from compacter_exporters.emitter import Emitter
+
+
+def open_input(graph: ir.Graph, name: str, default: Array, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    """A new input of the graph that has a default."""
+    array = np.ascontiguousarray(default, dtype.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+    value.const_value = ir.Tensor(array, dtype, name=name)
+    graph.register_initializer(value)
+    graph.inputs.append(value)
+    return value
+
+
+def integers_of(emitter: Emitter) -> Emitter:
+    """An emitter of integers whose nodes are those of another emitter."""
+    return Emitter(
+        emitter.graph, emitter.prefix, ir.DataType.INT64, emitter.labels, nodes=emitter.nodes, home=emitter.home
+    )
