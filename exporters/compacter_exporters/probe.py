@@ -11,23 +11,25 @@ import onnxruntime
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.graph import constant_of, consumers, is_op, numpy_type
+from compacter_exporters.input_shapes import input_shape
 from compacter_runtime.providers import choose_providers, require_active
 
 _QUIET: Final = 3
+_PASSING: Final = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _DATA_FOLDER: Final = "session.model_external_initializers_file_folder_path"
 
 
 def random_inputs(graph: ir.Graph, generator: np.random.Generator, *, batch: int, length: int) -> dict[str, Array]:
     """One valid value for each input of the graph.
 
-    The first symbolic dimension is the batch, the others are the length. Integers that index a constant table, as
-    tokens do, are drawn from its rows; other integers and booleans are masks, each row after the first shortened.
+    Shapes are those of `input_shape`. Integers that index a constant table, as tokens do, are drawn from its rows;
+    other integers and booleans are masks, each row after the first shortened.
     """
     inputs: dict[str, Array] = {}
     for value in graph.inputs:
         if value.is_initializer() or value.name is None or value.dtype is None:
             continue
-        shape = _shape(value, batch, length)
+        shape = input_shape(value, batch=batch, length=length)
         dtype = numpy_type(value.dtype)
         rows = _table_rows(value)
         if rows is not None:
@@ -96,13 +98,6 @@ def run_model(
     return dict(zip(names, results, strict=True))
 
 
-def _shape(value: ir.Value, batch: int, length: int) -> tuple[int, ...]:
-    dims = [] if value.shape is None else list(value.shape)
-    return tuple(
-        dim if isinstance(dim, int) else batch if position == 0 else length for position, dim in enumerate(dims)
-    )
-
-
 def _mask(shape: tuple[int, ...]) -> Array:
     """Ones; row i loses its last i entries, but not all of them."""
     mask = np.ones(shape, dtype=np.int64)
@@ -113,15 +108,15 @@ def _mask(shape: tuple[int, ...]) -> Array:
 
 
 def _table_rows(value: ir.Value) -> int | None:
-    """Rows of the smallest constant table that a value indexes, directly or behind a Cast."""
+    """Rows of the smallest constant table that a value indexes, directly or behind a Cast or another shape."""
     rows = []
     for node in value.consumers():
         if is_op(node, "Gather") and node.inputs[1] is value:
             table = constant_of(node.inputs[0])
             if table is not None and table.view.ndim > 1:
                 rows.append(table.view.shape[0])
-    for node in consumers(value, "Cast", "Identity"):
-        behind = _table_rows(node.outputs[0])
+    for node in consumers(value, *_PASSING):
+        behind = _table_rows(node.outputs[0]) if node.inputs[0] is value else None
         if behind is not None:
             rows.append(behind)
     return min(rows, default=None)
