@@ -227,7 +227,12 @@ def test_copies_switch_on_their_own(duplicate: Callable[[Any], Any]) -> None:
 def test_compiled_code_follows() -> None:
     """Attaching, switching and detaching after compilation: a compiled layer gives what the layer gives."""
     torch.compiler.reset()
-    model = tiny_model("bert", layers=1)
+    # Frozen before and after, so that nothing but the hooks tells the compiler.
+    model = tiny_model("bert", layers=1).requires_grad_(False)
+    trained = tiny_model("bert", layers=1)
+    adapters = {}
+    for name in ("first", "third"):
+        adapters[name] = attach_trained(trained, config_of(trained, name), **OPTIONS[name]).to_adapter()
     layer, h = model.bert.encoder.layer[0].output, torch.ones(1, 2, 24)
     compiled: Any = torch.compile(layer, backend="eager")
 
@@ -238,8 +243,8 @@ def test_compiled_code_follows() -> None:
         return expected
 
     seen = [check()]
-    for name in ("first", "third"):
-        attach_trained(model, config_of(model, name), **OPTIONS[name])
+    for adapter in adapters.values():
+        attach_adapter(model, adapter)
         seen.append(check())
     for active in (None, "first"):
         set_active(model, active)
@@ -264,8 +269,13 @@ def test_a_replaced_bias_is_in_no_sketch() -> None:
     attached.load(attached.to_adapter())
     np.testing.assert_array_equal(model.bert.get_parameter(name).detach().numpy(), bias)
     attach_adapter(tiny_model("bert"), attached.to_adapter())
-    attach_trained(model, config_of(model, "first"))
-    attach_adapter(tiny_model("bert"), get_adapter(model).to_adapter())
+    first = get_adapter(alone("first")).to_adapter()
+    attach_adapter(model, first)
+    set_active(model, "second")
+    attach_adapter(model, first, name="again")
+    set_active(model, "second")
+    attach_trained(model, config_of(model, "third"))
+    attach_adapter(tiny_model("bert"), get_adapter(model, "third").to_adapter())
 
 
 def test_errors(tmp_path: Path) -> None:
