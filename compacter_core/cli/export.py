@@ -14,6 +14,8 @@ _EXAMPLES = """
 compacter export bert-base-uncased -o backbone
 compacter export ./my-checkpoint -o backbone --opset 20
 compacter export roberta-base -o backbone --backend optimum --json
+compacter export t5-small -o t5-graphs --task text2text-generation
+compacter export gpt2 -o backbone --task text-generation
 """
 _STAGES = 4
 _DEFAULT = "one of: %(choices)s (default: %(default)s)"
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> Outcome:
         model = export_backbone(
             args.source, args.output, task=args.task, backend=args.backend, opset=args.opset, progress=step
         )
-    files = {file.name: file.stat().st_size for file in sorted(model.parent.iterdir())}
-    lines = [f"exported {args.source} to {model}", *(f"  {name:<16} {size:>14,} bytes" for name, size in files.items())]
+    directory = model if model.is_dir() else model.parent
+    files = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
+    lines = [f"exported {args.source} to {model}", *(f"  {name:<32} {size:>14,} bytes" for name, size in files.items())]
     return Outcome({"model": str(model), "files": files}, "\n".join(lines))

@@ -2,7 +2,7 @@
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """
 compacter graft backbone adapter -o merged
+compacter graft t5-graphs adapter -o merged
 compacter graft backbone adapter/adapter_model.safetensors -o backbone/banking77.onnx
 compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --json
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
@@ -30,7 +31,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser = new_parser(
         subparsers, "graft", run, summary="Merge an adapter into an exported backbone", examples=_EXAMPLES
     )
-    parser.add_argument("backbone", type=Path, metavar="BACKBONE", help="made by compacter export: directory or .onnx")
+    parser.add_argument(
+        "backbone",
+        type=Path,
+        metavar="BACKBONE",
+        help="made by compacter export: an .onnx file, or a directory; without a model.onnx in it, all its graphs are "
+        "grafted, as those of an encoder-decoder",
+    )
     parser.add_argument(
         "adapter",
         type=Path,
@@ -44,7 +51,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         required=True,
         metavar="MODEL",
         help="the .onnx file to write, or a directory for model.onnx; beside the backbone it shares the backbone's "
-        "external data, elsewhere it gets a copy, with the tokenizer",
+        "external data, elsewhere it gets a copy, with the tokenizer; for a directory of graphs a new directory",
     )
     parser.add_argument(
         "--form", choices=FORMS, default="auto", help="how sites are written (default: fold where it is possible)"
@@ -61,19 +68,46 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> Outcome:
     """Graft, and put beside the model what the runtime needs."""
     with needs("onnx"):
-        from compacter_exporters.forms import Form
-        from compacter_exporters.graft import graft
+        import compacter_exporters.graft  # noqa: F401 the import is the question
 
-    backbone = model_path(args.backbone)
-    output = model_path(args.output)
-    companions = _missing_companions(backbone.parent, output.parent)
     with _adapter_file(args) as (adapter, notes):
-        report = graft(backbone, adapter, output, form=Form(args.form))
-    _copy(companions)
-    forms = ", ".join(f"{list(report.forms.values()).count(form)} {form}" for form in sorted({*report.forms.values()}))
-    text = f"grafted {report.adapter} into {backbone}: {output} ({len(report.forms)} sites, {forms})"
-    data = report.as_dict() | ({} if args.kind is None else {"notes": list(notes)})
+        data, text = (_into_set if is_set(args.backbone) else _into_file)(args, adapter)
+    data |= {} if args.kind is None else {"notes": list(notes)}
     return Outcome(data, "\n".join([text, *(f"note: {note}" for note in notes)]))
+
+
+def _into_file(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:
+    """Graft into one graph."""
+    from compacter_exporters.forms import Form
+    from compacter_exporters.graft import graft
+
+    backbone, output = model_path(args.backbone), model_path(args.output)
+    companions = _missing_companions(backbone.parent, output.parent)
+    report = graft(backbone, adapter, output, form=Form(args.form))
+    _copy(companions)
+    return report.as_dict(), f"grafted {report.adapter} into {backbone}: {output} ({_counts(report.forms)})"
+
+
+def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:
+    """Graft into every graph of a directory that holds a site; everything else there is copied."""
+    from compacter_exporters.forms import Form
+    from compacter_exporters.graft_set import graft_directory
+
+    report = graft_directory(args.backbone, adapter, args.output, form=Form(args.form))
+    lines = [f"grafted {report.adapter} into the graphs of {args.backbone}: {args.output}"]
+    lines += [f"  {name}: {_counts(one.forms)}" for name, one in report.graphs.items()]
+    lines += [f"  {name}: no site, copied" for name in report.untouched]
+    return report.as_dict(), "\n".join(lines)
+
+
+def _counts(forms: Mapping[str, str]) -> str:
+    kinds = ", ".join(f"{list(forms.values()).count(form)} {form}" for form in sorted({*forms.values()}))
+    return f"{len(forms)} sites, {kinds}"
+
+
+def is_set(path: Path) -> bool:
+    """Whether `path` is a directory of several graphs that belong together, none of them called `model.onnx`."""
+    return path.is_dir() and not (path / MODEL_FILE).exists() and any(path.glob("*.onnx"))
 
 
 @contextmanager

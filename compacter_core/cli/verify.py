@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
-from compacter_core.cli.graft import model_path
+from compacter_core.cli.graft import is_set, model_path
 
 if TYPE_CHECKING:
     from compacter_core.cli.command import Subparsers
@@ -25,7 +25,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         summary="Compare every site, norm and head of a grafted model with the reference, inside ONNX Runtime",
         examples=_EXAMPLES,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="made by compacter graft: .onnx file or directory")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="made by compacter graft: an .onnx file, or a directory; without a model.onnx in it, all its graphs",
+    )
     parser.add_argument("--adapter", type=Path, required=True, metavar="ADAPTER", help="the adapter file, or directory")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: %(default)s)")
     parser.add_argument(
@@ -38,5 +43,6 @@ def run(args: argparse.Namespace) -> Outcome:
     with needs("onnx,cpu"):
         from compacter_exporters.verify import verify
 
-    report = verify(model_path(args.model), args.adapter, seed=args.seed, providers=args.provider)
+    model = args.model if is_set(args.model) else model_path(args.model)
+    report = verify(model, args.adapter, seed=args.seed, providers=args.provider)
     return Outcome(report.as_dict(), report.as_text(), ok=report.ok)

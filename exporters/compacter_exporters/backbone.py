@@ -3,7 +3,10 @@
 The result is a directory that the runtime can serve without PyTorch and transformers:
 
 - `model.onnx` with `model.onnx.data`: inputs `input_ids`, `attention_mask` and, where the model reads them,
-  `token_type_ids`, all int64 [batch, sequence] with both axes dynamic; output `logits` (or `last_hidden_state`);
+  `token_type_ids`, all int64 [batch, sequence] with both axes dynamic (or `pixel_values`); output `logits` (or
+  `last_hidden_state`); to generate text also `position_ids` and the cache, named as `graph_names` says;
+- instead of it, for an encoder-decoder that generates text, `encoder_model.onnx`, `decoder_model.onnx` and
+  `decoder_with_past_model.onnx`, and from optimum `decoder_model_merged.onnx`, which is both decoders in one;
 - `config.json`: the transformers configuration, for label names;
 - `tokenizer.json`: with padding and truncation set, unless the source has no tokenizer.
 """
@@ -17,16 +20,14 @@ import onnx_ir
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
-from compacter_exporters.choices import Backend, Task
+from compacter_exporters.choices import MODEL_FILE, Backend, Task
+from compacter_exporters.generation_check import check_generation
 from compacter_exporters.graph_check import check_graph
-from compacter_exporters.graph_tidy import drop_stack_traces, name_axes
+from compacter_exporters.graph_names import name_axes
+from compacter_exporters.graph_tidy import drop_stack_traces, fix_axes
 from compacter_exporters.quiet import quiet
 from compacter_exporters.serving_tokenizer import write_tokenizer
 from compacter_exporters.source_model import SourceModel, load_source
-
-MODEL_FILE = "model.onnx"
-DATA_FILE = "model.onnx.data"
-
 
 _EXTRA = {Backend.TRANSFORMERS: "export,cpu", Backend.OPTIMUM: "optimum,onnx,cpu"}
 
@@ -53,34 +54,46 @@ def export_backbone(
         progress: told the name of each stage as it begins.
 
     Returns:
-        The path of `model.onnx`.
+        The path of `model.onnx`, or the directory where there are several graphs.
 
     Raises:
         CompacterError: E004 if the exporter is not installed, E005 if the source cannot be loaded, E006 if the output
             cannot be written, E605 if the exporter fails, E606 if the graph computes something else than the model,
             E702 if the source's tokenizer cannot be used.
     """
-    export_graph = _load_backend(backend)
+    export_graphs = _load_backend(backend)
     output = Path(output_dir)
     with atomic_directory(output) as directory:
         progress("load")
         loaded = load_source(source, task)
         progress("export")
         with tempfile.TemporaryDirectory() as scratch:
-            graph = _export(export_graph, loaded, opset, Path(scratch))
-            name_axes(graph.graph)
-            drop_stack_traces(graph.graph)
+            graphs = _export(export_graphs, loaded, opset, Path(scratch))
             progress("write")
-            onnx_ir.save(graph, directory / MODEL_FILE, external_data=DATA_FILE)
-        (directory / "config.json").write_text(loaded.model.config.to_json_string(), encoding="utf-8")
+            for name, graph in graphs.items():
+                _tidy(graph.graph, loaded)
+                onnx_ir.save(graph, directory / name, external_data=f"{name}.data")
+        (directory / "config.json").write_text(loaded.config_json, encoding="utf-8")
+        if task.generates:
+            loaded.model.generation_config.save_pretrained(directory)
         if loaded.tokenizer is not None:
             write_tokenizer(loaded.tokenizer, loaded.max_length, directory / "tokenizer.json")
         progress("check")
-        check_graph(directory / MODEL_FILE, loaded)
-    return output / MODEL_FILE
+        if task.generates:
+            check_generation(directory, loaded)
+        else:
+            check_graph(directory / MODEL_FILE, loaded)
+    return output / MODEL_FILE if MODEL_FILE in graphs else output
 
 
-def _load_backend(backend: Backend) -> Callable[..., onnx_ir.Model]:
+def _tidy(graph: onnx_ir.Graph, loaded: SourceModel) -> None:
+    name_axes(graph)
+    if loaded.is_vision:
+        fix_axes(graph, {name: tuple(tensor.shape) for name, tensor in loaded.sample(1, 1).items()})
+    drop_stack_traces(graph)
+
+
+def _load_backend(backend: Backend) -> Callable[..., dict[str, onnx_ir.Model]]:
     try:
         with quiet():
             module = import_module(f"compacter_exporters.{backend.value}_backend")
@@ -91,16 +104,16 @@ def _load_backend(backend: Backend) -> Callable[..., onnx_ir.Model]:
             f"the {backend.value} exporter cannot be imported: {error}",
             remedy=f'Install it with: pip install "compacter-core[{_EXTRA[backend]}]", or use the backend {others}.',
         ) from error
-    export_graph: Callable[..., onnx_ir.Model] = module.export_graph
-    return export_graph
+    export_graphs: Callable[..., dict[str, onnx_ir.Model]] = module.export_graphs
+    return export_graphs
 
 
 def _export(
-    export_graph: Callable[..., onnx_ir.Model], loaded: SourceModel, opset: int | None, scratch: Path
-) -> onnx_ir.Model:
+    export_graphs: Callable[..., dict[str, onnx_ir.Model]], loaded: SourceModel, opset: int | None, scratch: Path
+) -> dict[str, onnx_ir.Model]:
     try:
         with quiet():
-            return export_graph(loaded, opset=opset, scratch=scratch)
+            return export_graphs(loaded, opset=opset, scratch=scratch)
     # Exporters raise whatever the tracer, the translator or the optimiser raised; to the user it is one event.
     except Exception as error:
         raise CompacterError(

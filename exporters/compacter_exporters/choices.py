@@ -4,10 +4,24 @@ from enum import StrEnum
 
 
 class Task(StrEnum):
-    """What the exported graph answers; the values are transformers' names of the tasks."""
+    """What the exported graph answers; the values are transformers' names of the tasks.
+
+    The two that generate text export their decoder with a cache of keys and values.
+    """
 
     TEXT_CLASSIFICATION = "text-classification"
+    TOKEN_CLASSIFICATION = "token-classification"  # noqa: S105 no password
+    QUESTION_ANSWERING = "question-answering"
+    FILL_MASK = "fill-mask"
     FEATURE_EXTRACTION = "feature-extraction"
+    IMAGE_CLASSIFICATION = "image-classification"
+    TEXT_GENERATION = "text-generation"
+    TEXT2TEXT_GENERATION = "text2text-generation"
+
+    @property
+    def generates(self) -> bool:
+        """Whether the graphs are run step by step."""
+        return self in (Task.TEXT_GENERATION, Task.TEXT2TEXT_GENERATION)
 
 
 class Backend(StrEnum):
@@ -15,3 +29,10 @@ class Backend(StrEnum):
 
     TRANSFORMERS = "transformers"
     OPTIMUM = "optimum"
+
+
+MODEL_FILE = "model.onnx"
+ENCODER_FILE = "encoder_model.onnx"
+DECODER_FILE = "decoder_model.onnx"
+DECODER_WITH_PAST_FILE = "decoder_with_past_model.onnx"
+MERGED_DECODER_FILE = "decoder_model_merged.onnx"

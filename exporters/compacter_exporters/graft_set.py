@@ -29,11 +29,13 @@ class SetReport:
     """What a graft into a directory did.
 
     Args:
+        adapter: the adapter's name.
         output: the directory written.
         graphs: what was done to each graph, by its file's name.
         untouched: graphs without a site of the adapter, copied as they are.
     """
 
+    adapter: str
     output: str
     graphs: Mapping[str, GraftReport]
     untouched: tuple[str, ...]
@@ -41,7 +43,7 @@ class SetReport:
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-compatible fields."""
         graphs = {name: report.as_dict() for name, report in self.graphs.items()}
-        return {"output": self.output, "graphs": graphs, "untouched": list(self.untouched)}
+        return {"adapter": self.adapter, "output": self.output, "graphs": graphs, "untouched": list(self.untouched)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,7 @@ def graft_directory(backbone: Path, adapter: Path | Adapter, output: Path, *, fo
                 report = write_graft(graph.model, graph.path, directory / name, merged, loaded)
                 reports[name] = replace(report, output=str(target / name))
     untouched = tuple(graph.path.name for graph in graphs if not graph.present)
-    return SetReport(str(target), reports, untouched)
+    return SetReport(loaded.config.name, str(target), reports, untouched)
 
 
 def _load_all(source: Path, adapter: Adapter) -> list[_Loaded]:

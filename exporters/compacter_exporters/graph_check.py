@@ -33,11 +33,11 @@ def check_graph(model: Path, source: SourceModel) -> None:
             (got,) = session.run([output], {name: tensor.numpy() for name, tensor in inputs.items()})
         # ONNX Runtime's exceptions share no base class but Exception.
         except Exception as error:
-            raise _mismatch(output, batch, length, f"ONNX Runtime: {error}") from error
+            raise mismatch(output, batch, length, f"ONNX Runtime: {error}") from error
         difference = float(np.max(np.abs(got - expected)))
         # Written so that a NaN fails.
         if not difference <= RELATIVE_LIMIT * float(np.max(np.abs(expected))):
-            raise _mismatch(output, batch, length, f"largest difference {difference:.3g}")
+            raise mismatch(output, batch, length, f"largest difference {difference:.3g}")
 
 
 def _session(model: Path) -> onnxruntime.InferenceSession:
@@ -47,7 +47,8 @@ def _session(model: Path) -> onnxruntime.InferenceSession:
         raise CompacterError(ErrorCode.E606, f"ONNX Runtime refuses the exported graph: {error}") from error
 
 
-def _mismatch(output: str, batch: int, length: int, what: str) -> CompacterError:
+def mismatch(output: str, batch: int, length: int, what: str) -> CompacterError:
+    """E606 for an output of a graph that is not the model's."""
     return CompacterError(
         ErrorCode.E606,
         f"the exported graph and the PyTorch model disagree on {output} for inputs [{batch}, {length}]",

@@ -1,5 +1,6 @@
 """Backbone to ONNX through optimum-onnx, which needs transformers 4."""
 
+import copy
 from pathlib import Path
 
 import onnx_ir
@@ -8,10 +9,14 @@ from optimum.exporters.onnx import onnx_export_from_model
 from compacter_exporters.source_model import SourceModel
 
 
-def export_graph(source: SourceModel, *, opset: int | None, scratch: Path) -> onnx_ir.Model:
-    """The model as a graph with dynamic batch and sequence axes, written to `scratch` on its way.
+def export_graphs(source: SourceModel, *, opset: int | None, scratch: Path) -> dict[str, onnx_ir.Model]:
+    """The model's graphs by file name, with dynamic axes, written to `scratch` on their way.
 
-    optimum's own validation is left out: every backend's graph is checked in the same way afterwards.
+    An encoder-decoder has an encoder and three decoders: without a cache, with it, and both as branches of one graph.
+
+    optimum's own validation is left out: every backend's graph is checked in the same way afterwards. It gets a copy,
+    for it changes the configuration of what it exports.
     """
-    onnx_export_from_model(source.model, scratch, opset=opset, task=source.task.value, do_validation=False)
-    return onnx_ir.load(scratch / "model.onnx")
+    task = f"{source.task.value}-with-past" if source.task.generates else source.task.value
+    onnx_export_from_model(copy.deepcopy(source.model), scratch, opset=opset, task=task, do_validation=False)
+    return {path.name: onnx_ir.load(path) for path in sorted(scratch.glob("*.onnx"))}

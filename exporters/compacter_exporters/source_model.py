@@ -7,7 +7,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.choices import Task
@@ -27,7 +37,16 @@ _TOKENIZER_FILES = (
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-_AUTO_CLASS = {Task.TEXT_CLASSIFICATION: AutoModelForSequenceClassification, Task.FEATURE_EXTRACTION: AutoModel}
+_AUTO_CLASS: dict[Task, Any] = {
+    Task.TEXT_CLASSIFICATION: AutoModelForSequenceClassification,
+    Task.TOKEN_CLASSIFICATION: AutoModelForTokenClassification,
+    Task.QUESTION_ANSWERING: AutoModelForQuestionAnswering,
+    Task.FILL_MASK: AutoModelForMaskedLM,
+    Task.FEATURE_EXTRACTION: AutoModel,
+    Task.IMAGE_CLASSIFICATION: AutoModelForImageClassification,
+    Task.TEXT_GENERATION: AutoModelForCausalLM,
+    Task.TEXT2TEXT_GENERATION: AutoModelForSeq2SeqLM,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +57,23 @@ class SourceModel:
         model: the transformers model, in evaluation mode, float32, on the CPU.
         tokenizer: its fast tokenizer, or None if the source has none.
         task: what it was loaded for.
+        config_json: the model's configuration as it was loaded.
     """
 
     model: Any
     tokenizer: Any
     task: Task
+    config_json: str
+
+    @property
+    def is_vision(self) -> bool:
+        """Whether it reads images."""
+        return bool(self.model.main_input_name == "pixel_values")
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether it has both stacks."""
+        return bool(getattr(self.model.config, "is_encoder_decoder", False))
 
     @property
     def max_length(self) -> int | None:
@@ -60,12 +91,14 @@ class SourceModel:
         return min(limits, default=None)
 
     def sample(self, batch: int, length: int) -> dict[str, torch.Tensor]:
-        """Random valid inputs [batch, length], with padding at the end of every row but the first.
+        """Random valid inputs [batch, length], with padding at the end of every row but the first; images for vision.
 
         Deterministic in the sizes. The keys are the inputs that the graph gets.
         """
         config = self.model.config
         generator = torch.Generator().manual_seed(batch * 65_537 + length)
+        if self.is_vision:
+            return {"pixel_values": torch.randn(batch, *_image_shape(config), generator=generator)}
         mask = torch.ones(batch, length, dtype=torch.int64)
         if length > 1:
             mask[1:, -1] = 0
@@ -77,6 +110,12 @@ class SourceModel:
         if segments > 1:
             inputs["token_type_ids"] = torch.randint(segments, (batch, length), generator=generator)
         return inputs
+
+
+def _image_shape(config: Any) -> tuple[int, int, int]:
+    size = config.image_size
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return config.num_channels, height, width
 
 
 def load_source(source: str | Path, task: Task) -> SourceModel:
@@ -96,7 +135,10 @@ def load_source(source: str | Path, task: Task) -> SourceModel:
             model = _AUTO_CLASS[task].from_pretrained(str(source), dtype=torch.float32, attn_implementation="eager")
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unloadable(source, str(error).strip().partition("\n")[0]) from error
-        return SourceModel(model=model.eval(), tokenizer=_load_tokenizer(source), task=task)
+        config_json = model.config.to_json_string()
+        if not task.generates and hasattr(model.config, "use_cache"):
+            model.config.use_cache = False
+        return SourceModel(model=model.eval(), tokenizer=_load_tokenizer(source), task=task, config_json=config_json)
 
 
 def _unloadable(source: str | Path, why: str) -> CompacterError:

@@ -81,11 +81,11 @@ def test_an_exporter_that_fails_is_e605_and_leaves_nothing_behind(
 def test_a_wrong_graph_is_e606_and_leaves_nothing_behind(
     exported_bert: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(*args: Any, **kwargs: Any) -> onnx_ir.Model:
+    def wrong(*args: Any, **kwargs: Any) -> dict[str, onnx_ir.Model]:
         graph = onnx_ir.load(exported_bert.model)
         onnx_ir.external_data.load_to_model(graph)
         _swap_two_gains(graph)
-        return graph
+        return {"model.onnx": graph}
 
     monkeypatch.setattr(backbone, "_load_backend", lambda backend: wrong)
     with pytest.raises(CompacterError, match="disagree on logits") as caught:
