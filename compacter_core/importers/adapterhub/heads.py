@@ -5,7 +5,7 @@ has just that row behind the same input, its head is that class's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -28,12 +28,14 @@ class Row:
         linears: their names in a model of that class, first to last.
         activation: between two of them.
         uses_pooler: whether the backbone's pooler stands before them.
+        has_bias: whether the last one has a bias.
     """
 
     model_class: str
     linears: tuple[str, ...]
     activation: str | None = None
     uses_pooler: bool = False
+    has_bias: bool = True
 
 
 _TWO: Final = {
@@ -67,7 +69,7 @@ FLEXIBLE: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
         Row("BertForSequenceClassification", ("classifier",), uses_pooler=True),
     ),
     **{
-        (model_type, "classification"): (Row(f"{name}ForSequenceClassification", ("score",)),)
+        (model_type, "classification"): (Row(f"{name}ForSequenceClassification", ("score",), has_bias=False),)
         for model_type, name in _SCORES.items()
     },
     **{
@@ -121,7 +123,7 @@ def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBack
     if not isinstance(flexible, Mapping):
         return _static_head(state, str(config.get("model_class")), config.get("label2id"), backbone)
     name, kind = config.get("name"), (backbone.description.model_type, str(flexible.get("head_type")))
-    if kind in LANGUAGE_MODELS:
+    if kind in LANGUAGE_MODELS and flexible.get("layers", 1) == 1:
         weight = {"lm_head.weight": state.take(f"heads.{name}.0.weight")}
         state.finish()
         return _same_as_backbone(SourceState(weight, state.place), backbone.outside_base(LANGUAGE_MODELS[kind]))
@@ -140,15 +142,16 @@ def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBack
 def _row(rows: tuple[Row, ...], flexible: Mapping[str, Any]) -> Row:
     """The row that computes what a flexible head computes."""
     layers, activation = flexible.get("layers"), flexible.get("activation_function")
-    wanted = (layers, activation if layers != 1 else None, bool(flexible.get("use_pooler")))
+    pooler, bias = bool(flexible.get("use_pooler")), bool(flexible.get("bias", True))
+    wanted = Row("", (), activation if layers != 1 else None, pooler, bias)
     for row in rows:
-        if (len(row.linears), row.activation, row.uses_pooler) == wanted:
+        if len(row.linears) == layers and replace(row, model_class="", linears=()) == wanted:
             return row
     known = [f"{len(row.linears)} layers, {row.activation}, pooler {row.uses_pooler}" for row in rows]
     raise CompacterError(
         ErrorCode.E502,
         "no class of transformers for this architecture has such a head",
-        value={key: flexible.get(key) for key in ("head_type", "layers", "activation_function", "use_pooler")},
+        value={key: flexible.get(key) for key in ("head_type", "layers", "activation_function", "use_pooler", "bias")},
         expected=" or ".join(known) or "another type of head",
         remedy="Import the adapter without its head.",
     )

@@ -96,8 +96,12 @@ def _placement(config: AdapterConfig, backbone: Backbone) -> dict[str, Any]:
 
 
 def _as_there(attach: Attach, backbone: Backbone) -> Attach:
-    """On a pre-norm model only the input matters: the result is r + h + D(x) in any case (PLC-8)."""
-    if backbone.norm_style is NormStyle.POST:
+    """The placement that AdapterHub has, if there is one.
+
+    On a pre-norm model only the input matters: the result is r + h + D(x) in any case (PLC-8). AdapterHub cannot
+    compute its own "post_add" there.
+    """
+    if backbone.norm_style is NormStyle.POST or attach in ATTACH_PRESETS.values():
         return attach
     names = {Input.SUBLAYER_OUTPUT: "houlsby", Input.NORMED_SUM: "pfeiffer", Input.RESIDUAL: "parallel"}
     return ATTACH_PRESETS[names[attach.input]]
