@@ -16,6 +16,7 @@ from compacter_core.config import AdapterConfig, Backbone, Head, SiteModules
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import POOLER
 from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, SublayerBinding, load_binding
+from compacter_core.pytorch.distributed import class_name, whole_shape
 from compacter_core.vocabulary import NormStyle, Stack, Sublayer
 
 
@@ -118,7 +119,7 @@ class BoundBackbone:
         """
         if self.model is self.base:
             return None
-        name = type(self.model).__name__
+        name = class_name(self.model)
         if name not in self.binding.heads:
             raise CompacterError(
                 ErrorCode.E803,
@@ -135,7 +136,7 @@ class BoundBackbone:
         return Head(
             task=known.task,
             layers=layers,
-            shapes={name: tuple(parameter.shape) for name, parameter in self._head_tensors(layers).items()},
+            shapes={name: whole_shape(parameter) for name, parameter in self._head_tensors(layers).items()},
             labels=_labels(self.model, known.task),
             pooler=None if takes_pooler else known.pooler,
         )

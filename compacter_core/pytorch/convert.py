@@ -35,8 +35,9 @@ def file_type(tensors: Iterable[Tensor]) -> DType:
 
 def to_array(tensor: Tensor, dtype: DType) -> Array:
     """A copy of the whole tensor in memory, as the array type that stands for `dtype`."""
-    wide = whole(tensor).to("cpu", torch.float64 if tensor.dtype is torch.float64 else torch.float32)
-    return wide.numpy().astype(dtype.memory)
+    wide = torch.float64 if tensor.dtype is torch.float64 else torch.float32
+    # A copy first: PyTorch never frees or moves memory that an array has looked into, as FSDP2 has to.
+    return whole(tensor).to("cpu", wide, copy=True).numpy().astype(dtype.memory, copy=False)
 
 
 def view_array(tensor: Tensor) -> Array:

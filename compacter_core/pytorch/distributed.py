@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -31,6 +31,22 @@ def assign(target: Tensor, source: Tensor) -> None:
 def whole_shape(tensor: Tensor) -> tuple[int, ...]:
     """Shape of the whole tensor."""
     return tuple(getattr(tensor, "ds_shape", tensor.shape))
+
+
+def reshard(model: nn.Module) -> None:
+    """Puts FSDP2's parameters, which may stay gathered after a forward pass, back into their shards.
+
+    What is written into a gathered one would be lost, and what is read might be older than the last step.
+    """
+    for module in model.modules():
+        if callable(getattr(module, "reshard", None)):
+            module.reshard()  # type: ignore[operator]  # FSDPModule's
+
+
+def class_name(model: nn.Module) -> str:
+    """Name of the model's class, also where FSDP2 has made a class of its own of it, `FSDP<name>`."""
+    own = [kind for kind in type(model).__mro__ if not kind.__name__.startswith("FSDP")]
+    return own[0].__name__
 
 
 def is_first_process() -> bool:
