@@ -45,6 +45,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "a directory that AdapterHub saved",
         takes_shared=True,
     ),
+    "opendelta": Kind("compacter_core.importers.opendelta", "from_opendelta", "a directory that OpenDelta saved"),
 }
 
 

@@ -53,6 +53,9 @@ class KnownBackbone(Protocol):
     def norms(self) -> dict[str, Array]:
         """Gains and biases of all norms by their name in the base model, in execution order."""
 
+    def base_tensors(self) -> dict[str, Array]:
+        """All tensors of the base model's state by name."""
+
     def head(self, model_class: str, shapes: Mapping[str, Shape], labels: tuple[str, ...]) -> Head | None:
         """The head of a transformers class on this backbone; None if its last linear belongs to the backbone.
 

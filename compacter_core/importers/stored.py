@@ -60,6 +60,10 @@ class StoredTensors(Mapping[str, Array]):
         """
         return StoredTensors(self.place, {key: self._tensors[key] for key in keys})
 
+    def floats(self) -> "StoredTensors":
+        """The tensors of floating-point numbers."""
+        return self.subset(key for key, tensor in self._tensors.items() if tensor.dtype is not None)
+
     def dtype(self) -> DType:
         """The smallest data type of the file format that holds all the tensors exactly.
 

@@ -75,6 +75,10 @@ class TransformersBackbone:
         """Gains and biases of all norms by their name in the base model, in execution order."""
         return {name: view_array(parameter) for name, parameter in self._bound.norm_parameters().items()}
 
+    def base_tensors(self) -> dict[str, Array]:
+        """All tensors of the base model's state by name."""
+        return {name: view_array(tensor) for name, tensor in self._bound.base.state_dict().items()}
+
     def head(self, model_class: str, shapes: Mapping[str, Shape], labels: tuple[str, ...]) -> Head | None:
         """The head of a transformers class on this backbone; None if its last linear belongs to the backbone.
 
