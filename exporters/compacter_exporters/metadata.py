@@ -24,6 +24,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.config_json import config_to_json
 from compacter_core.format.reader import parse_adapter
 from compacter_core.format.writer import adapter_bytes
+from compacter_core.linkage.description import describes_itself
 from compacter_exporters.emitter import tensor_digest
 from compacter_exporters.graph import load_graph
 
@@ -74,8 +75,8 @@ def write_metadata(
 
 
 def is_grafted(model: ir.Model) -> bool:
-    """Whether the model carries an adapter."""
-    return CONFIG in model.metadata_props
+    """Whether the model carries an adapter, or takes them at run time."""
+    return CONFIG in model.metadata_props or describes_itself(model.metadata_props)
 
 
 def extract(model: Path) -> bytes:

@@ -6,18 +6,20 @@ with the NumPy reference in float64 within its derived bound: adapters, residual
 the model as it is must agree with the instrumented one. Branches of a model are verified one by one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from compacter_core.adapter import Adapter, Array, DType
+from compacter_core.adapter import Adapter
 from compacter_core.format.reader import load_adapter
+from compacter_core.linkage.description import describes_itself
 from compacter_core.vocabulary import NormStyle
-from compacter_exporters.checks import Check, Numbers
+from compacter_exporters.agreement import AGREEMENT, agreement
+from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import load_graph
+from compacter_exporters.linkage.verify_swappable import verify_swappable
 from compacter_exporters.present import Present, present_in, require_all
 from compacter_exporters.probe import random_inputs, run_model, run_with
 from compacter_exporters.regions import Region, inline, regions_of
@@ -27,10 +29,6 @@ from compacter_exporters.verify_report import VerifyReport, joined
 from compacter_exporters.verify_sites import SiteVerifier
 
 __all__ = ["AGREEMENT", "VerifyReport", "verify"]
-
-AGREEMENT: Final = 2e-5
-"""How far two runs of an fp32 model, differently fused, may be apart, relative to the largest output: what the project
-demands of a merged model against PyTorch. Other types in proportion to their roundoff."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,8 @@ def verify(
     """Compare a grafted model with the reference.
 
     Args:
-        model: the .onnx file, or a directory of them that hold the adapter together, as an encoder-decoder's do.
+        model: the .onnx file, or a directory of them that hold the adapter together, as an encoder-decoder's do. A
+            model that takes adapters at run time is given this one.
         adapter: the adapter, its file, or a directory of the hub profile.
         seed: of the random inputs.
         providers: execution providers; None for the CPU.
@@ -68,6 +67,8 @@ def verify(
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     path = Path(model)
     run = _Run(providers, seed, batch, length)
+    if path.is_file() and describes_itself(load_graph(path).metadata_props):
+        return verify_swappable(path, loaded, seed=seed, providers=providers, batch=batch, length=length)
     regions: list[Region] = []
     present: list[Present] = []
     reports: dict[str, VerifyReport] = {}
@@ -106,19 +107,7 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
         sums=sites.sum_checks(probed),
         norms=norms.checks(probed),
         head=head.checks(probed),
-        agreement=_agreement(plain, probed, numbers),
+        agreement=agreement(plain, probed, numbers),
         inputs={name: array.shape for name, array in inputs.items()},
         seed=run.seed,
     )
-
-
-def _agreement(plain: Mapping[str, Array], probed: Mapping[str, Array], numbers: Numbers) -> Check:
-    """The largest difference between the outputs of two runs, relative to the largest output."""
-    limit = AGREEMENT * numbers.roundoff / DType.F32.roundoff
-    checks = []
-    for name, array in plain.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            continue
-        scale = np.abs(array.astype(np.float64)).max(initial=0.0)
-        checks.append(Check.of(array, probed[name].astype(np.float64), np.full(array.shape, limit * scale)))
-    return Check.worst(checks)

@@ -40,9 +40,12 @@ def insert(emitter: Emitter, place: Place, delta: Delta) -> ir.Value:
     if add is None:  # is_before_bias says that there is one
         raise TypeError("no bias to add before")
     x = place.around.residual if place.attach.input is Input.RESIDUAL else m
-    total = emitter.op("Add", [m, delta(x)], "sum", like=m)
+    total = emitter.op("Add", [m, delta(x)], "before_bias", like=m)
     place.graph.insert_before(add, emitter.nodes)
-    add.replace_input_with(0 if add.inputs[0] is m else 1, total)
+    # Where the bias is the second operand of a sum, ONNX Runtime fuses it whatever the first one is.
+    bias = add.inputs[1] if add.inputs[0] is m else add.inputs[0]
+    add.replace_input_with(0, total)
+    add.replace_input_with(1, bias)
     return add.outputs[0]
 
 
@@ -54,9 +57,9 @@ def _twice(emitter: Emitter, place: Place, delta: Delta) -> ir.Value:
     if add is None or producer is None:  # is_before_bias says so; and a sum or a norm is a node
         raise TypeError("no bias or no norm behind the sublayer")
     uses = tuple(result.uses())
-    total = emitter.op("Add", [m, delta(result)], "sum", like=m)
-    operands = [total if value is m else value for value in add.inputs if value is not None]
-    o = emitter.op("Add", operands, "output", like=m)
+    total = emitter.op("Add", [m, delta(result)], "before_bias", like=m)
+    biases = [value for value in add.inputs if value is not m and value is not None]
+    o = emitter.op("Add", [total, *biases], "output", like=m)
     after = second_sum(emitter, around, o)
     place.graph.insert_after(producer, emitter.nodes)
     redirect(place.graph, result, after, uses)

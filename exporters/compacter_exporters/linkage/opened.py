@@ -1,6 +1,6 @@
 """A backbone's graph with its places found, ready to be opened: sites, replaced tensors, head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from compacter_exporters.checks import Numbers
 from compacter_exporters.graft import load_backbone
 from compacter_exporters.graph import Slot
 from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
-from compacter_exporters.linears import Linear, linear_of
+from compacter_exporters.linears import Linear
 from compacter_exporters.overrides import override_slots
 from compacter_exporters.present import Present, present_in, require_all
 from compacter_exporters.regions import regions_of
@@ -80,9 +80,11 @@ class Places:
         """The type the sites compute in."""
         return Numbers.of(next(iter(self.present[0].sites.values())).linear.dtype).storage
 
-    def sites(self) -> list[Place]:
-        """The sites, as the graph is now."""
-        return [_place(one, site_id) for one in self.present for site_id in one.sites]
+    def sites(self) -> Iterator[Place]:
+        """The sites, each as the graph is when it is asked for: what was done to one before may surround the next."""
+        for one in self.present:
+            for site_id in one.sites:
+                yield _place(one, site_id)
 
 
 def open_backbone(backbone: Path, template: Adapter) -> Places:
@@ -117,18 +119,17 @@ def open_backbone(backbone: Path, template: Adapter) -> Places:
     return Places(model, template, present, slots, head)
 
 
-def describe(places: Places, linkage: Linkage, sites: Sequence[Place], kept: Mapping[str, Array]) -> Description:
-    """The description of an opened graph.
+def describe(places: Places, linkage: Linkage, kept: Mapping[str, Array]) -> Description:
+    """The description of a graph that is about to be opened.
 
     Args:
         places: the backbone's.
-        linkage: how it was opened.
-        sites: the sites, as they were before.
+        linkage: how it will be opened.
         kept: tensors of the backbone that its adapters need, by part and name.
     """
     biases = {
         f"bias.{place.site.id}": np.asarray(place.layer.bias, places.dtype.memory)
-        for place in sites
+        for place in places.sites()
         if place.reads_product
     }
     config = places.template.config
@@ -158,9 +159,8 @@ def head_shapes(config: AdapterConfig) -> Mapping[str, tuple[int, ...]]:
 
 def _place(present: Present, site_id: str) -> Place:
     config, found = present.adapter.config, present.sites[site_id]
-    layer = linear_of(found.linear.node) or found.linear
-    around = surroundings_of(site_id, layer.output, present.norms, config.backbone)
-    return Place(found.site, config.attach_of(found.site), layer, around, present.region.graph)
+    around = surroundings_of(site_id, found.linear.output, present.norms, config.backbone)
+    return Place(found.site, config.attach_of(found.site), found.linear, around, present.region.graph)
 
 
 def _check_attach(config: AdapterConfig) -> None:

@@ -68,12 +68,12 @@ def graft_swappable(backbone: Path, template: Path | Adapter, output: Path) -> O
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     places = open_backbone(Path(backbone), loaded)
-    sites = places.sites()
-    description = describe(places, Linkage.SWAPPABLE, sites, {})
+    description = describe(places, Linkage.SWAPPABLE, {})
     opened = len(places.model.graph.inputs)
-    for place in sites:
-        _open_site(places, place)
+    # Before the sites, since some placements copy norms.
     _open_slots(places)
+    for place in places.sites():
+        _open_site(places, place)
     open_head(places)
     return write_open(places.model, description, Path(backbone), Path(output), opened=opened)
 

@@ -1,0 +1,156 @@
+"""Does an open graph compute, with an adapter given to it, what the reference computes?
+
+As for a merged graph: sites are found by their sketches and everything else by structure, the graph runs in ONNX
+Runtime with the values around each site as further outputs, and each is compared with the reference within its derived
+bound.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array, DType, SiteParameters
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import bias_name, is_sketched
+from compacter_core.layout import Part
+from compacter_core.reference.adapter import forward
+from compacter_core.reference.bounds import fold_bound, forward_bound
+from compacter_core.reference.rounding import float64_site
+from compacter_core.vocabulary import NormStyle
+from compacter_exporters.checks import Check, Numbers, check_plain, failed
+from compacter_exporters.linkage.static import BeforeBias
+from compacter_exporters.located import LocatedSite
+from compacter_exporters.present import Present
+from compacter_exporters.verify_head import HeadVerifier
+from compacter_exporters.verify_norms import NormVerifier
+from compacter_exporters.verify_sites import SiteVerifier
+
+_SLACK = 1.0 + 2.0**-20
+BEFORE_BIAS = "before_bias"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenVerifier:
+    """An adapter in an open graph.
+
+    Args:
+        adapter: the adapter.
+        sites: its sites.
+        before_bias: those of them whose adapter is added before the bias.
+        norms: the norms.
+        head: the head.
+    """
+
+    adapter: Adapter
+    sites: SiteVerifier
+    before_bias: Mapping[str, BeforeBias]
+    norms: NormVerifier
+    head: HeadVerifier
+
+    @classmethod
+    def of(cls, graph: ir.Graph, here: Present, before_bias: Mapping[str, BeforeBias]) -> "OpenVerifier":
+        """Find everything in a static copy of the graph."""
+        backbone = here.adapter.config.backbone
+        norm_style = NormStyle.POST if backbone is None else backbone.norm_style
+        sites = SiteVerifier.of(here.sites, here.adapter, here.norms, norm_style)
+        norms = NormVerifier.of(here.adapter, here.norms, sites.located)
+        return cls(here.adapter, sites, before_bias, norms, HeadVerifier.of(graph, here.adapter))
+
+    def names(self) -> set[str]:
+        """The values to observe."""
+        values = [*self.norms.values(), *self.head.values()]
+        for site_id, located in self.sites.located.items():
+            early = self.before_bias.get(site_id)
+            values.append(located.output)
+            values += [located.skip] if early is None else [early.product]
+            values += [located.x] if early is None or not early.reads_product else []
+            values += [value for one in located.sums for value in (one.total, one.residual, one.addend)]
+        return {str(value.name) for value in values}
+
+    def forms(self) -> dict[str, str]:
+        """The form of each site."""
+        return self.sites.forms() | dict.fromkeys(self.before_bias, BEFORE_BIAS)
+
+    def site_checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
+        """The checks of every site."""
+        checks = {site_id: Check(problem=problem) for site_id, problem in self.sites.problems.items()}
+        return checks | {site_id: self._check(site_id, one, run) for site_id, one in self.sites.located.items()}
+
+    def _check(self, site_id: str, located: LocatedSite, run: Mapping[str, Array]) -> Check:
+        site, numbers = self.adapter.site(site_id), Numbers.of(located.linear.dtype)
+        early, output = self.before_bias.get(site_id), run[str(located.output.name)]
+        if early is None:
+            x, skip = run[str(located.x.name)], run[str(located.skip.name)]
+            b = located.linear.bias_or_zero
+            check = check_plain(site, x, skip, output, numbers)
+        else:
+            x = run[str((early.product if early.reads_product else located.x).name)]
+            b = early.bias
+            check = check_before_bias(site, x, run[str(early.product.name)], early, output, numbers=numbers)
+        return check if self._is_backbone_bias(site_id, b) else failed(check, "the bias is not the backbone's")
+
+    def _is_backbone_bias(self, site_id: str, b: Array) -> bool:
+        """Whether a linear's bias is the sketched one, or its replacement."""
+        backbone = self.adapter.config.backbone
+        modules = None if backbone is None else backbone.modules.get(site_id)
+        override = None if modules is None else self.adapter.part(Part.OVERRIDE).get(f"{modules.linear}.bias")
+        if override is not None:
+            return np.array_equal(override.astype(b.dtype), b)
+        sketch = self.adapter.sketches.get(bias_name(site_id))
+        return sketch is None or is_sketched(sketch, b)
+
+
+def check_before_bias(
+    site: SiteParameters, x: Array, m: Array, early: BeforeBias, output: Array, *, numbers: Numbers
+) -> Check:
+    """Check that output = h + delta(x), h = m + b, where the graph sums (m + delta) + b (LNK-4).
+
+    Against the sum of h and delta in one rounding, the graph rounds the intermediate m + delta = y - b once more: with
+    E the bound without it,
+
+        E + (1 + u_s)(u_s (|y - b| + E) + eta).
+
+    Args:
+        site: the adapter.
+        x: what it reads; m itself where it reads the product, whose missing b its down-projection's bias carries.
+        m: the linear's product.
+        early: the bias, and what is read.
+        output: o of the graph.
+        numbers: types of the graph.
+    """
+    site, x, m, b = float64_site(site), x.astype(np.float64), m.astype(np.float64), early.bias.astype(np.float64)
+    storage, accumulate = numbers.storage, numbers.accumulate
+    h = m + b
+    if early.reads_product:
+        y = forward(site, h, h)
+        bound = fold_bound(site, m, b, storage=storage, accumulate=accumulate, input_error=numbers.unseen(m))
+    else:
+        y = forward(site, x, h)
+        bound = forward_bound(
+            site,
+            x,
+            h,
+            storage=storage,
+            accumulate=accumulate,
+            input_error=numbers.unseen(x),
+            skip_error=numbers.unseen(m) + DType.F64.roundoff * np.abs(h),
+        )
+    u = numbers.roundoff
+    more = (1 + u) * (u * (np.abs(y - b) + bound) + storage.smallest_normal)
+    return Check.of(output, y, bound + _SLACK * more)
+
+
+def values_named(graph: ir.Graph, names: set[str]) -> list[ir.Value]:
+    """The values of a graph with these names.
+
+    Raises:
+        CompacterError: E606 if one is not there.
+    """
+    by_name = {str(value.name): value for node in graph for value in node.outputs}
+    by_name |= {str(value.name): value for value in graph.inputs}
+    missing = names - by_name.keys()
+    if missing:
+        raise CompacterError(ErrorCode.E606, "values of the open graph are missing", value=sorted(missing))
+    return [by_name[name] for name in sorted(names)]
