@@ -187,6 +187,19 @@ def layer_norm(x: Array, E: Array, u: Precision, *, gain: Array, bias: Array, ep
         return np.where(E_v >= v + eps, np.inf, bound)
 
 
+def rms_norm(x: Array, E: Array, u: Precision, *, gain: Array, eps: float) -> Array:
+    """NUM-17."""
+    X = np.abs(x) + E
+    q = (x * x).mean(axis=-1, keepdims=True) + eps
+    E_q = (2 * np.abs(x) * E + E**2).mean(axis=-1, keepdims=True) + 4 * u.eta_s
+    E_q = E_q + u.G(3, x.shape[-1] + 2) * ((X * X).mean(axis=-1, keepdims=True) + eps)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inverse = (1 + u.G(6)) * (q - E_q) ** -0.5
+        bound = np.abs(gain) * (E * inverse + np.abs(x) * (inverse - q**-0.5))
+        bound = bound + u.G(4) * np.abs(gain) * X * inverse + 5 * u.eta_s * (1 + np.abs(gain))
+        return np.where(E_q >= q, np.inf, bound)
+
+
 def margin() -> float:
     """The factor of NUM-3."""
     match = re.search(r"`\(1 \+ 2\^-(\d+)\) \(E\(s, a\) \+ E\(F64, F64\)\)`", section(TEXT, "Model of the arithmetic"))

@@ -14,6 +14,7 @@ from compacter_core.conformance.generate.bounds import gradient_bounds, sublayer
 from compacter_core.layout import Side, projection_names
 from compacter_core.reference import bounds as reference
 from compacter_core.reference.adapter import forward, vjp
+from compacter_core.reference.rms_norm import rms_norm_bound
 from compacter_core.reference.rounding import Precision as ReferencePrecision
 from compacter_core.vocabulary import Activation, Input, ProjectionKind, Skip
 from tests.specs import bounds as text
@@ -167,3 +168,16 @@ def test_layer_norm(data: st.DataObject, precision: tuple[DType, DType], eps: fl
     got = reference.layer_norm_bound(x, gain, bias, eps, storage=storage, accumulate=accumulate, input_error=E)
     written = text.layer_norm(x, E, text.Precision.of(*precision), gain=gain, bias=bias, eps=eps)
     assert_same(got, written + text.layer_norm(x, np.zeros_like(x), EXACT, gain=gain, bias=bias, eps=eps))
+
+
+@pytest.mark.spec("NUM-17")
+@given(data=st.data(), precision=PRECISIONS, eps=st.sampled_from([1e-12, 1e-5, 1.0]))
+def test_rms_norm(data: st.DataObject, precision: tuple[DType, DType], eps: float) -> None:
+    d = data.draw(st.integers(1, 8))
+    x, E = (data.draw(arrays((3, d))) for _ in range(2))
+    gain = data.draw(arrays((d,)))
+    E = np.abs(E) / 2**12
+    storage, accumulate = precision
+    got = rms_norm_bound(x, gain, eps, storage=storage, accumulate=accumulate, input_error=E)
+    written = text.rms_norm(x, E, text.Precision.of(*precision), gain=gain, eps=eps)
+    assert_same(got, written + text.rms_norm(x, np.zeros_like(x), EXACT, gain=gain, eps=eps))
