@@ -45,6 +45,9 @@ KINDS: Final[Mapping[str, Kind]] = {
         "a directory that AdapterHub saved",
         takes_shared=True,
     ),
+    "compacter-paper": Kind(
+        "compacter_core.importers.paper", "from_compacter_paper", "the output directory of the paper's code"
+    ),
     "opendelta": Kind("compacter_core.importers.opendelta", "from_opendelta", "a directory that OpenDelta saved"),
 }
 

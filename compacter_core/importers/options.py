@@ -22,6 +22,7 @@ class ForeignOptions:
 
     def __init__(self, values: Mapping[str, Any], place: str, defaults: Mapping[str, Any] | None = None) -> None:
         self.place = place
+        self.given = frozenset(values)
         self.values = {**(defaults or {}), **values}
 
     def flag(self, name: str) -> bool:

@@ -15,14 +15,15 @@ class SourceState:
     Iterating gives the keys that are still there, in the checkpoint's order.
 
     Args:
-        tensors: the checkpoint's.
+        tensors: the checkpoint's; each is read when it is asked for, and not kept.
         place: the file they are from, for messages.
     """
 
     def __init__(self, tensors: Mapping[str, Array], place: str) -> None:
         self.place = place
-        self._tensors = dict(tensors)
-        self._left = dict.fromkeys(self._tensors)
+        self._tensors = tensors
+        self._added: dict[str, Array] = {}
+        self._left = dict.fromkeys(tensors)
 
     def __contains__(self, key: object) -> bool:
         return key in self._left
@@ -50,7 +51,7 @@ class SourceState:
 
     def add(self, key: str, array: Array) -> None:
         """Puts in a tensor that the checkpoint itself lacks."""
-        self._tensors[key] = array
+        self._added[key] = array
         self._left[key] = None
 
     def peek(self, key: str) -> Array:
@@ -61,7 +62,7 @@ class SourceState:
         """
         if key not in self._left:
             raise self.missing(key)
-        return self._tensors[key]
+        return self._added[key] if key in self._added else self._tensors[key]
 
     def drop(self, keys: Iterable[str]) -> None:
         """Passes over tensors that are known to say nothing about the adapter.

@@ -1,6 +1,5 @@
 """OpenDelta's checkpoints compute here what OpenDelta computed with them; what would not is refused."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from compacter_core.vocabulary import Activation, OverrideKind, ProjectionKind
 from tests.importers.comparing import Recorded, check_outputs
 from tests.importers.conftest import KnownBackbones
 from tests.importers.fixtures.tiny import HIDDEN, build
+from tests.importers.sources import Change, change_options, change_state, put, remove
 
 FIXTURES: Final = Path(__file__).parent / "fixtures" / "opendelta"
 CASES: Final = {
@@ -56,21 +56,6 @@ def refused(imported: Import, directory: Path, case: str, code: ErrorCode, **opt
         imported(directory, case, **options)
     assert caught.value.code is code, caught.value
     return caught.value
-
-
-def change_config(directory: Path, **changes: Any) -> None:
-    """Other options; None takes one away."""
-    path = directory / "config.json"
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
-
-
-def change_state(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    """Other tensors."""
-    path = directory / "pytorch_model.bin"
-    state = dict(torch.load(path))
-    change(state)
-    torch.save(state, path)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -136,7 +121,7 @@ def test_the_head_comes_along_unless_it_is_left_out(imported: Import) -> None:
 def test_a_trained_pooler_belongs_to_the_head(imported: Import, source: Callable[[str], Path]) -> None:
     directory = source("bert-compacter")
     change_state(
-        directory,
+        directory / "pytorch_model.bin",
         lambda state: state.update(
             {
                 "bert.pooler.dense.weight": torch.ones(HIDDEN, HIDDEN),
@@ -153,7 +138,7 @@ def test_buffers_of_older_versions_say_nothing(imported: Import, source: Callabl
     directory = source("gpt2-compacter")
     buffers = {"transformer.h.0.attn.bias": torch.ones(1, 1, 12, 12, dtype=torch.uint8)}
     buffers["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
-    change_state(directory, lambda state: state.update(buffers))
+    change_state(directory / "pytorch_model.bin", lambda state: state.update(buffers))
     imported(directory, "gpt2-compacter")
 
 
@@ -196,7 +181,7 @@ def test_options_are_refused(
     imported: Import, source: Callable[[str], Path], changes: dict[str, Any], code: ErrorCode
 ) -> None:
     directory = source("bert-compacter")
-    change_config(directory, **changes)
+    change_options(directory / "config.json", **changes)
     refused(imported, directory, "bert-compacter", code)
 
 
@@ -204,25 +189,17 @@ def test_ranks_that_opendelta_multiplies_elementwise_are_refused(
     imported: Import, source: Callable[[str], Path]
 ) -> None:
     directory = source("t5-low-rank")
-    change_config(directory, low_rank_rank=2)
+    change_options(directory / "config.json", low_rank_rank=2)
     refused(imported, directory, "t5-low-rank", ErrorCode.E503)
 
 
 def test_another_width_of_a_dense_adapter_is_refused(imported: Import, source: Callable[[str], Path]) -> None:
     directory = source("roberta-adapter")
-    change_config(directory, bottleneck_dim=4)
+    change_options(directory / "config.json", bottleneck_dim=4)
     refused(imported, directory, "roberta-adapter", ErrorCode.E304)
 
 
 PREFIX: Final = "bert.encoder.layer.1.output.dense.compactor"
-
-
-def remove(*ends: str) -> Callable[[dict[str, torch.Tensor]], object]:
-    return lambda state: [state.pop(key) for key in list(state) if key.startswith(ends) or key.endswith(ends)]
-
-
-def put(key: str, tensor: torch.Tensor) -> Callable[[dict[str, torch.Tensor]], object]:
-    return lambda state: state.update({key: tensor})
 
 
 @pytest.mark.parametrize(
@@ -247,17 +224,17 @@ def put(key: str, tensor: torch.Tensor) -> Callable[[dict[str, torch.Tensor]], o
 def test_tensors_are_refused(
     imported: Import,
     source: Callable[[str], Path],
-    change: Callable[[dict[str, torch.Tensor]], object],
+    change: Change,
     code: ErrorCode,
 ) -> None:
     directory = source("bert-compacter")
-    change_state(directory, change)
+    change_state(directory / "pytorch_model.bin", change)
     refused(imported, directory, "bert-compacter", code)
 
 
 def test_another_language_model_head_is_refused(imported: Import, source: Callable[[str], Path]) -> None:
     directory = source("t5-whole-ffn")
-    change_state(directory, put("lm_head.weight", torch.ones(20, HIDDEN)))
+    change_state(directory / "pytorch_model.bin", put("lm_head.weight", torch.ones(20, HIDDEN)))
     refused(imported, directory, "t5-whole-ffn", ErrorCode.E502)
 
 
