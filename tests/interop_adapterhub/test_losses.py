@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters import AdapterModelInterface, BnConfig, CompacterConfig
+from adapters import AdapterModelInterface, CompacterConfig
 from safetensors.torch import load_file, save_file
 
 from compacter_core.config import ATTACH_PRESETS
@@ -12,24 +12,10 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub import from_adapterhub, save_adapterhub
 from compacter_core.pytorch.known_backbone import open_backbone
 from tests.interop_adapterhub.cases import UNPREFIXED
+from tests.interop_adapterhub.refusals import POST_NORM, POST_NORMS, POST_RESIDUALS, bottleneck
 from tests.interop_adapterhub.sources import SHARED_FILE, Source, difference
 from tests.interop_adapterhub.world import RELATIVE_F64, World, load_plain, outputs_with
 
-POST_NORM = {
-    "adapter_methods": ["bottleneck"],
-    "model_embeddings": "embeddings",
-    "model_layers": "encoder.layer",
-    "layer_self_attn": "attention",
-    "layer_cross_attn": None,
-    "attn_k_proj": "self.key",
-    "attn_q_proj": "self.query",
-    "attn_v_proj": "self.value",
-    "attn_o_proj": "output.dense",
-    "layer_intermediate_proj": "intermediate.dense",
-    "layer_output_proj": "output.dense",
-}
-POST_RESIDUALS = {"layer_pre_self_attn": "attention.self.query", "layer_pre_ffn": "intermediate.dense"}
-POST_NORMS = {"layer_ln_1": "attention.output.LayerNorm", "layer_ln_2": "output.LayerNorm"}
 PRE_NORM = {
     "adapter_methods": ["bottleneck"],
     "model_embeddings": "embed_tokens",
@@ -63,10 +49,6 @@ def test_a_model_without_prefix_is_saved_without_its_rule(model_class: str, worl
 
 def plugin(folder: Path, model_class: str, model_type: str, interface: dict[str, Any]) -> Source:
     return Source(folder, model_class, model_type, interface=AdapterModelInterface(**interface))
-
-
-def bottleneck(**options: Any) -> Any:
-    return BnConfig(mh_adapter=True, output_adapter=True, reduction_factor=4, non_linearity="relu", **options)
 
 
 def test_a_plugin_computes_every_layer_with_the_last_layers_norm(tmp_path: Path) -> None:
@@ -134,21 +116,3 @@ def test_plugins_that_can_be_imported(
     assert result.adapter.config.attach == ATTACH_PRESETS[preset]
     model = load_plain(theirs, model_class)
     assert difference(theirs.outputs(), outputs_with(model, result, theirs.inputs)) <= RELATIVE_F64
-
-
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "r + h before the norm": (POST_NORM | POST_RESIDUALS, {"original_ln_before": True}),
-    "r twice": (POST_NORM | POST_RESIDUALS, {"original_ln_before": True, "residual_before_ln": False}),
-    "parallel without r": (POST_NORM, {"is_parallel": True}),
-    "another r": (POST_NORM | POST_RESIDUALS | {"layer_pre_ffn": "output.dense"}, {"is_parallel": True}),
-    "another h": (POST_NORM | {"layer_output_proj": "intermediate.dense"}, {}),
-}
-
-
-@pytest.mark.parametrize(("interface", "options"), REFUSED.values(), ids=REFUSED)
-def test_plugins_that_cannot(interface: dict[str, Any], options: dict[str, Any], tmp_path: Path) -> None:
-    theirs = plugin(tmp_path, "BertModel", "bert", interface)
-    directory = theirs.save(tmp_path, bottleneck(**options))
-    with pytest.raises(CompacterError) as refused:
-        from_adapterhub(directory, backbone=open_backbone(theirs.backbone))
-    assert refused.value.code is ErrorCode.E502

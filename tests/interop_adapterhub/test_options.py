@@ -114,26 +114,6 @@ def test_placements_of_post_norm_models(
     assert adapter.config.attach == attach
 
 
-REFUSED_PLACEMENTS: dict[str, dict[str, Any]] = {
-    "r is dropped": {"original_ln_after": False},
-    "r is dropped behind the norm": {"original_ln_before": True, "original_ln_after": False},
-    "r is dropped beside it": {"is_parallel": True, "original_ln_after": False},
-    "r is added twice": {"original_ln_before": True, "residual_before_ln": False},
-    "r is added twice, sum kept": {"original_ln_before": True, "residual_before_ln": "post_add"},
-}
-
-
-@pytest.mark.parametrize("options", REFUSED_PLACEMENTS.values(), ids=REFUSED_PLACEMENTS)
-def test_placements_that_cannot_be_expressed(options: dict[str, Any], world: World, tmp_path: Path) -> None:
-    theirs = world.source("BertForSequenceClassification")
-    config = BnConfig(mh_adapter=True, output_adapter=True, reduction_factor=4, non_linearity="relu", **options)
-    directory = theirs.save(tmp_path, config)
-    theirs.outputs()  # the library itself can compute it
-    with pytest.raises(CompacterError) as refused:
-        world.imported(theirs.model_class, directory, config)
-    assert refused.value.code is ErrorCode.E502
-
-
 @pytest.mark.parametrize("name", ["sst-2_v1", "my adapter", "glue@ukp", "é" * 70])
 def test_names(name: str, world: World, tmp_path: Path) -> None:
     config = CompacterPlusPlusConfig(phm_dim=2, reduction_factor=4)
