@@ -49,6 +49,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "compacter_core.importers.paper", "from_compacter_paper", "the output directory of the paper's code"
     ),
     "opendelta": Kind("compacter_core.importers.opendelta", "from_opendelta", "a directory that OpenDelta saved"),
+    "peft": Kind("compacter_core.importers.peft", "from_peft", "a hub profile of this project; PEFT's own are refused"),
 }
 
 
