@@ -13,6 +13,9 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_file, atomic_write
 from compacter_exporters.graph import external_tensors
 
+_OF_ONNXRUNTIME: Final = ("SimplifiedLayerNormalization",)
+"""Operators that ONNX Runtime writes into the standard domain, which ONNX's checker does not know."""
+
 _LARGEST: Final = 2**31 - 1
 """Protobuf's limit of one message."""
 
@@ -85,7 +88,7 @@ def _checked_bytes(model: ir.Model) -> bytes:
 
 
 def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its initialisers declared as inputs, since the checker would look for the external data."""
+    """The model as the checker can read it: its initialisers are inputs, since it would look for the external data."""
     skeleton = onnx.ModelProto(ir_version=proto.ir_version)
     skeleton.opset_import.extend(proto.opset_import)
     skeleton.functions.extend(proto.functions)
@@ -94,6 +97,10 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(proto.graph.node)
     graph.output.extend(proto.graph.output)
     graph.input.extend(proto.graph.input)
+    for node in graph.node:
+        if node.op_type in _OF_ONNXRUNTIME:
+            node.domain = "com.microsoft"
+            skeleton.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
     declared = {value.name for value in proto.graph.input}
     for tensor in proto.graph.initializer:
         if tensor.name not in declared:

@@ -18,6 +18,7 @@ from compacter_core.config import AdapterConfig, Attach, Backbone, Head, Overrid
 from compacter_core.format.sketch import bias_name, sketch_bias, sketch_weight, weight_name
 from compacter_core.layout import Part, adapter_layout
 from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ScalingKind, Stack
+from tests.exporters.rms_spellings import RmsSpelling, spell
 
 ROWS = 11
 LABELS = 3
@@ -33,6 +34,7 @@ class StackOptions:
         opset: of the standard operators.
         sublayers: how many.
         operator_norm: LayerNormalization, or its parts.
+        rms: root-mean-square norms instead, and how they are spelt.
         norm_style: post or pre.
         with_bias: whether the linear layers have one.
         bias_first: whether the bias is the first operand of its Add.
@@ -45,6 +47,7 @@ class StackOptions:
     opset: int = 17
     sublayers: int = 2
     operator_norm: bool = True
+    rms: RmsSpelling | None = None
     norm_style: NormStyle = NormStyle.POST
     with_bias: bool = True
     bias_first: bool = False
@@ -130,6 +133,9 @@ class BackboneStack:
 
     def _norm(self, x: str, name: str) -> str:
         gain, bias = np.ones(self.hidden, self.options.dtype), np.zeros(self.hidden, self.options.dtype)
+        if self.options.rms is not None:
+            weight = self._tensor(f"{name}.weight", gain)
+            return spell(self._op, self._tensor, x, weight, how=self.options.rms, opset=self.options.opset)
         if self.options.merged:
             gain_name = self._op("Identity", [self._tensor("merged.weight", gain)])
             bias_name_ = self._op("Identity", [self._tensor("merged.bias", bias)])
@@ -196,7 +202,7 @@ def make_adapter(
         overrides = tuple(
             Override(name=f"{norm}.{part}", kind=OverrideKind.NORM)
             for norm in backbone.norms
-            for part in ("weight", "bias")
+            for part in (("weight", "bias") if stack.options.rms is None else ("weight",))
         )
     config = AdapterConfig(
         method="test",

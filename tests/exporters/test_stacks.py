@@ -13,6 +13,7 @@ from compacter_core.vocabulary import Activation, Input, NormStyle, ProjectionKi
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.verify import VerifyReport, verify
+from tests.exporters.rms_spellings import RmsSpelling
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
 from tests.support.strategies import projections
 
@@ -83,6 +84,25 @@ def test_every_activation(tmp_path: Path, activation: Activation, opset: int, fo
 )
 def test_every_spelling(tmp_path: Path, spelling: dict[str, Any], form: Form) -> None:
     assert_passes(graft_and_verify(tmp_path, StackOptions(**spelling), form=form))
+
+
+@pytest.mark.spec("ONX-10", "ONX-11")
+@pytest.mark.parametrize("norm_style", NormStyle)
+@pytest.mark.parametrize("spelling", RmsSpelling)
+def test_every_spelling_of_a_root_mean_square_norm(
+    tmp_path: Path, spelling: RmsSpelling, norm_style: NormStyle
+) -> None:
+    options = StackOptions(rms=spelling, norm_style=norm_style, opset=23 if spelling is RmsSpelling.OPERATOR else 17)
+    for placement in ("houlsby", "pfeiffer"):
+        assert_passes(graft_and_verify(tmp_path, options, attach=PLACEMENTS[placement]))
+
+
+@pytest.mark.spec("ONX-1")
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_every_placement_behind_a_linear_without_a_bias(tmp_path: Path, placement: str) -> None:
+    """Without a bias, the plain form and the folded one start with the same nodes."""
+    options = StackOptions(with_bias=False, norm_style=NormStyle.PRE)
+    assert_passes(graft_and_verify(tmp_path, options, attach=PLACEMENTS[placement]))
 
 
 @pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])

@@ -74,13 +74,18 @@ def tiny_backbone(model_type: str, *, seed: int = 0) -> Any:
     config = AutoConfig.for_model(model_type, **{"vocab_size": VOCABULARY, **BACKBONES[model_type]})
     with torch.random.fork_rng(devices=[]):
         model = AutoModel.from_config(config)
+    randomise(model, seed=seed)
+    return model.eval().double()
+
+
+def randomise(model: torch.nn.Module, *, seed: int = 0) -> None:
+    """Moves norms and biases off their neutral values; a parameter's values depend on its name and the seed."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             generator = torch.Generator().manual_seed(crc32(f"{seed}:{name}".encode()))
             noise = torch.randn(parameter.shape, generator=generator)
             is_gain = parameter.ndim == 1 and name.endswith("weight")
             parameter.copy_(1 + 0.2 * noise if is_gain else 0.3 * noise)
-    return model.eval().double()
 
 
 def backbone_inputs(model: Any, *, batch: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
