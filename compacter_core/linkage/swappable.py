@@ -48,7 +48,7 @@ def swappable_tensors(description: Description, adapter: Adapter) -> dict[str, A
         dense = Dense.of(parameters)
         arrays = (
             dense.Wd,
-            bias_behind(parameters, _bias(description, adapter, site.id)),
+            bias_behind(parameters, linear_bias(description, adapter, site.id)),
             dense.Wu,
             np.zeros(adapter.config.hidden_size) if dense.bu is None else dense.bu,
         )
@@ -76,7 +76,7 @@ def swappable_shapes(description: Description, adapter: Adapter) -> dict[str, tu
     return shapes
 
 
-def _bias(description: Description, adapter: Adapter, site_id: str) -> Array | None:
+def linear_bias(description: Description, adapter: Adapter, site_id: str) -> Array | None:
     """The bias of a site's linear where the adapter reads m: the adapter's own where it replaces it."""
     b = description.bias(site_id)
     backbone = adapter.config.backbone

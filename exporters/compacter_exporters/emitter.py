@@ -64,7 +64,7 @@ class Emitter:
         *,
         like: ir.Value | None = None,
         last: int | None = None,
-        attributes: Mapping[str, int | float | str] | None = None,
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
     ) -> ir.Value:
         """A new node and its output.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
-from compacter_core.linkage.description import Description, describes_itself, read_description
+from compacter_core.linkage.description import Description
 from compacter_runtime.onnx_adapter import SUFFIX, PackedAdapter, pack, read_packed
 
 Rows = NDArray[np.int64]
@@ -111,14 +111,3 @@ class Swappable:
             )
         tensors = choice.tensors
         return Chosen(lambda _: tensors, [choice.labels] * rows)
-
-
-def adapters_of(metadata: Mapping[str, str]) -> "Adapters":
-    """What adapters a model takes, by its metadata.
-
-    Raises:
-        CompacterError: E601 if they are damaged.
-    """
-    if not describes_itself(metadata):
-        return NoAdapters()
-    return Swappable(read_description(metadata))

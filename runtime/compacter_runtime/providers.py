@@ -44,6 +44,11 @@ def require_active(session: onnxruntime.InferenceSession, asked: Sequence[str] |
             raise _unavailable(name, session.get_providers())
 
 
+def device_of(session: onnxruntime.InferenceSession) -> str:
+    """Where the session's first provider computes, as ONNX Runtime names devices: "cuda" or "cpu"."""
+    return "cuda" if _short(session.get_providers()[0]) == "cuda" else "cpu"
+
+
 def _short(name: str) -> str:
     return name.lower().removesuffix(_SUFFIX.lower())
 

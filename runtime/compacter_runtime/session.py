@@ -11,11 +11,13 @@ from tqdm import tqdm
 
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_runtime.choosing import AdapterChoice, Swappable, adapters_of
+from compacter_runtime.adapters import open_adapters
+from compacter_runtime.bank import Bank
+from compacter_runtime.choosing import AdapterChoice, Swappable
 from compacter_runtime.labels import Prediction, predict_rows, read_labels
 from compacter_runtime.model_inputs import Array, checked_arrays, dtype_of
 from compacter_runtime.onnx_adapter import PackedAdapter
-from compacter_runtime.providers import choose_providers, require_active
+from compacter_runtime.providers import choose_providers, device_of, require_active
 from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
 
 Inputs = Sequence[Text] | Mapping[str, Any]
@@ -50,7 +52,8 @@ class Session:
         path = Path(model)
         self.path = path / "model.onnx" if path.is_dir() else path
         self._session = _open(self.path, providers, intra_op_threads)
-        self._adapters = adapters_of(self._session.get_modelmeta().custom_metadata_map)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._adapters = open_adapters(metadata, device_of(self._session))
         self._inputs = [value for value in self._session.get_inputs() if value.name not in self._adapters.inputs]
 
     @property
@@ -72,6 +75,22 @@ class Session:
     def labels(self) -> tuple[str, ...]:
         """Class names by index, empty if the model names none."""
         return read_labels(self._session.get_modelmeta().custom_metadata_map, self.path.parent)
+
+    @property
+    def bank(self) -> Bank:
+        """The adapters of a model with the linkage bank.
+
+        Raises:
+            CompacterError: E703 if the model has another one.
+        """
+        if not isinstance(self._adapters, Bank):
+            raise CompacterError(
+                ErrorCode.E703,
+                "the model has no bank of adapters",
+                value=str(self.path),
+                remedy="Make one that has with `compacter graft --linkage bank`.",
+            )
+        return self._adapters
 
     def load_adapter(self, source: Path | str | Adapter) -> PackedAdapter:
         """An adapter for `run(…, adapter=…)` of a swappable model, checked once.

@@ -147,7 +147,7 @@ def test_adapters_of_other_sizes_on_one_graph(tmp_path: Path) -> None:
 def test_biases_of_the_backbone_are_replaced(tmp_path: Path) -> None:
     """Where the adapter reads m, the replaced bias is also in the bias of its down-projection.
 
-    An open bias is no constant, so ONNX Runtime does not fuse it: sums are rounded in another order than in the backbone.
+    ONNX Runtime does not fuse an open bias, which is no constant: sums are rounded in another order then.
     """
     biases = tuple(Override(name=f"layer.{index}.bias", kind=OverrideKind.BIAS) for index in range(2))
     for preset in ATTACH_PRESETS.values():

@@ -1,0 +1,142 @@
+"""Open a backbone for many adapters at once: each row of a batch names its own.
+
+The adapters' tensors are a few inputs of the graph, stacked over adapters and sites (`compacter_core.linkage.bank`), so
+that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.reader import load_adapter
+from compacter_core.layout import Part, Side
+from compacter_core.linkage.bank import BankLayout
+from compacter_core.linkage.description import Linkage
+from compacter_exporters.activations import emit_activation
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.heads import HeadLayer
+from compacter_exporters.linkage.bank_projections import prepare, project
+from compacter_exporters.linkage.bank_rows import Rows
+from compacter_exporters.linkage.insertion import insert
+from compacter_exporters.linkage.opened import Place, Places, backbone_tensors, describe, open_backbone
+from compacter_exporters.linkage.swappable import OpenReport, write_open
+from compacter_exporters.rewire import redirect, replace_input
+
+LABELS = "labels"
+_MATRIX = 2
+
+
+def graft_bank(backbone: Path, template: Path | Adapter, output: Path) -> OpenReport:
+    """Write `output`: the backbone, with the places of the template open for an adapter in each row.
+
+    Args:
+        backbone: an exported ONNX model.
+        template: an adapter, its file or directory; it decides the projections' kind and sizes, sites, placement,
+            activation, replaced norms and head. It is not put in; add it like any other.
+        output: the .onnx file to write.
+
+    Raises:
+        CompacterError: as `graft`, and E605 for placements, norms, biases and heads that cannot be opened.
+    """
+    loaded = template if isinstance(template, Adapter) else load_adapter(template)
+    places = open_backbone(Path(backbone), loaded)
+    description = describe(places, Linkage.BANK, backbone_tensors(places))
+    layout = BankLayout(description)
+    neutral = layout.entry(None)
+    graph, opened = places.model.graph, len(places.model.graph.inputs)
+    rows = Rows.of(graph, ir.DataType.from_numpy(description.dtype.memory))
+    of_site = _site_tensors(rows, layout, neutral)
+    _open_slots(rows, places, layout, neutral)
+    for layer in places.head:
+        _open_layer(rows, places, layer, neutral)
+    for place in places.sites():
+        _open_site(rows, places, layout, place, of_site[place.site.id])
+    first = graph[0]
+    graph.insert_before(first, rows.emitter.nodes)
+    return write_open(places.model, description, Path(backbone), Path(output), opened=opened)
+
+
+def _site_tensors(rows: Rows, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, dict[str, ir.Value]]:
+    """The tensors of each site, [B, 1, ...]."""
+    stacked = {name: array for name, array in neutral.items() if not name.startswith(("overrides", "head."))}
+    gathered = prepare(rows, layout, {name: rows.gather(name, array) for name, array in stacked.items()})
+    sites = [site.id for site in layout.config.sites]
+    parts = {name: rows.split(value, neutral[name].shape[0], name) for name, value in gathered.items()}
+    return {
+        site_id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
+        for index, site_id in enumerate(sites)
+    }
+
+
+def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
+    site_id, config = place.site.id, layout.config
+    emitter = Emitter(place.graph, f"compacter/bank/{site_id}", rows.dtype, {"compacter.site": site_id})
+    opset = places.model.graph.opset_imports.get("", 1)
+
+    def delta(x: ir.Value) -> ir.Value:
+        z = project(rows, emitter, layout, Side.DOWN, tensors=tensors, x=x)
+        z = emitter.op("Add", [z, tensors["down.bias"]], "down/biased")
+        a = emit_activation(emitter, config.non_linearity, z, opset)
+        v = project(rows, emitter, layout, Side.UP, tensors=tensors, x=a)
+        if "up.bias" in tensors:
+            v = emitter.op("Add", [v, tensors["up.bias"]], "up/biased")
+        if "scaling" in tensors:
+            v = emitter.op("Mul", [v, tensors["scaling"]], "scaled")
+        integers = Emitter(emitter.graph, emitter.prefix, ir.DataType.INT64, emitter.labels, nodes=emitter.nodes)
+        return emitter.op("Reshape", [v, integers.op("Shape", [x], "shape")], "delta", like=x)
+
+    insert(emitter, place, delta)
+
+
+def _open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]) -> None:
+    """Let each replaced tensor be the row's own: [B, 1, d]."""
+    if not layout.overrides:
+        return
+    values = rows.split(rows.gather("overrides", neutral["overrides"]), len(layout.overrides), "overrides")
+    for name, value in zip(layout.overrides, values, strict=True):
+        slot = places.slots[name]
+        if slot.node.op_type == "Gemm":
+            raise CompacterError(
+                ErrorCode.E605,
+                "the bias of a Gemm cannot differ from row to row",
+                value=name,
+                remedy="Train the adapter without biases of the backbone, or use the linkage swappable.",
+            )
+        replace_input(slot.node, slot.index, value)
+
+
+def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:
+    """Let a layer of the head multiply each row with its own weight."""
+    linear, is_last = layer.linear, layer is places.head[-1]
+    weight, bias = f"{Part.HEAD}.{layer.name}.weight", f"{Part.HEAD}.{layer.name}.bias"
+    if is_last and bias not in neutral:
+        raise CompacterError(
+            ErrorCode.E605, "a bank needs a head with a bias, which says which labels a row has", value=layer.name
+        )
+    free = {1: LABELS} if is_last else {}
+    W = rows.gather(weight, neutral[weight], free)
+    b = rows.gather(bias, neutral[bias], free) if bias in neutral else None
+    emitter = Emitter(rows.graph, f"compacter/bank/{Part.HEAD}/{layer.name}", rows.dtype, {"compacter.part": "head"})
+    old = linear.output
+    uses, producer = tuple(old.uses()), old.producer()
+    if producer is None:  # a linear layer ends in a node
+        raise TypeError("the head's layer has no producer")
+    rank = None if places.head[-1].path[0].shape is None else len(places.head[-1].path[0].shape)
+    is_matrix = rank == _MATRIX
+    axis = Emitter(emitter.graph, emitter.prefix, ir.DataType.INT64, {}, nodes=emitter.nodes).constant(
+        "axis", np.array([1])
+    )
+    x = emitter.op("Unsqueeze", [linear.input, axis], "rows") if is_matrix else linear.input
+    y = emitter.op("MatMul", [x, W], "product")
+    y = y if b is None else emitter.op("Add", [y, b], "biased")
+    y = emitter.op("Squeeze", [y, axis], "result") if is_matrix else emitter.op("Identity", [y], "result")
+    if old.shape is not None:
+        y.shape = ir.Shape([*list(old.shape)[:-1], LABELS if is_last else old.shape[-1]])
+    rows.graph.insert_after(producer, emitter.nodes)
+    redirect(rows.graph, old, y, uses)
+    for value in layer.path if is_last else ():
+        if value.shape is not None:
+            value.shape = ir.Shape([*list(value.shape)[:-1], LABELS])

@@ -1,0 +1,91 @@
+"""The bank's tensors in a graph: inputs with a default, and from them the entries that the batch's rows picked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Array
+from compacter_core.linkage.bank import ADAPTER_ID, bank_input
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.linkage.values import integers_of, open_input
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """What all sites share.
+
+    Args:
+        graph: the model's main graph.
+        emitter: for nodes that precede all others.
+        dtype: type of the bank's tensors.
+        ids: the input `adapter_id` [B], -1 for no adapter.
+        entry: ids + 1, the places on the tensors' first axis.
+        shapes: shapes made so far, by the last dimension.
+    """
+
+    graph: ir.Graph
+    emitter: Emitter
+    dtype: ir.DataType
+    ids: ir.Value
+    entry: ir.Value
+    shapes: dict[int, ir.Value] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: ir.Graph, dtype: ir.DataType) -> "Rows":
+        """Add the input `adapter_id`; its dimension has the name that the batch has in the graph."""
+        batch = next(
+            (value.shape[0] for value in graph.inputs if value.shape is not None and len(value.shape)), "batch"
+        )
+        ids = ir.Value(name=ADAPTER_ID, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([batch]))
+        emitter = Emitter(graph, bank_input("rows"), dtype, {"compacter.part": "bank"})
+        integers = integers_of(emitter)
+        entry = integers.op("Add", [ids, integers.constant("one", np.array(1))], "entry")
+        graph.inputs.append(ids)
+        return cls(graph, emitter, dtype, ids, entry)
+
+    def gather(self, name: str, neutral: Array, free: Mapping[int, str] | None = None) -> ir.Value:
+        """A new bank tensor, and the rows' entries in it: [B, ...].
+
+        Args:
+            name: of the tensor in the bank.
+            neutral: entry 0, the only one by default.
+            free: names of dimensions of the entry that may change.
+        """
+        shape: list[int | str] = ["entries", *neutral.shape]
+        for axis, dimension in (free or {}).items():
+            shape[axis + 1] = dimension
+        value = open_input(self.graph, bank_input(name), neutral[np.newaxis], self.dtype, shape)
+        return self.emitter.op("Gather", [value, self.entry], name, attributes={"axis": 0})
+
+    def split(self, value: ir.Value, parts: int, name: str) -> list[ir.Value]:
+        """The parts of a value along its second axis, which stays, with size 1."""
+        if parts == 1:
+            return [value]
+        sizes = self.integers(f"{name}/sizes", [1] * parts)
+        node = ir.node(
+            "Split",
+            [value, sizes],
+            {"axis": 1},
+            num_outputs=parts,
+            name=f"{self.emitter.prefix}/{name}/split",
+            metadata_props=dict(self.emitter.labels),
+        )
+        for index, output in enumerate(node.outputs):
+            output.name, output.type = f"{self.emitter.prefix}/{name}/{index}", ir.TensorType(self.dtype)
+        self.emitter.nodes.append(node)
+        return list(node.outputs)
+
+    def shape(self, last: int) -> ir.Value:
+        """The shape [B, 1, -1, last]."""
+        if last not in self.shapes:
+            integers = integers_of(self.emitter)
+            batch = integers.op("Shape", [self.ids], f"batch/{last}")
+            rest = self.integers(f"shape/{last}", [1, -1, last])
+            self.shapes[last] = integers.op("Concat", [batch, rest], f"shape/{last}/all", attributes={"axis": 0})
+        return self.shapes[last]
+
+    def integers(self, name: str, values: Sequence[int]) -> ir.Value:
+        """An integer constant."""
+        return integers_of(self.emitter).constant(name, np.array(values))
