@@ -1,22 +1,17 @@
-"""The adapter's equations on PyTorch tensors, without ever building a Kronecker product.
+"""The adapter's equations on PyTorch tensors, as plain operations whose gradients PyTorch finds.
 
-Same symbols as the reference: y = x W + b with W [in, out], A the phm_rule [n, n, n], m = in / n, q = out / n. For a
-weight that is a sum of Kronecker products, W[a m + p, b q + j] = sum_i A[i, a, b] V_i[p, j], the product with a row
-vector x, read as a matrix X [n, m], is
-
-    Y[b, j] = sum_i sum_a A[i, a, b] (X V_i)[a, j]        with Y [n, q]                                       (1)
-
-so X is contracted with the small V_i (or, for lphm, with its factors s_i and t_i in turn) and mixed with A in between.
-That costs n^2 r (m + n + q) multiplications per row instead of in * out, and keeps n^2 r numbers for the backward pass.
+`fused` is the faster form of the same; this one is what it is compared with, and what a projection by itself runs.
 """
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compacter_core.layout import RULE, RULE_LEFT, RULE_RIGHT
+from compacter_core.layout import Side
+from compacter_core.pytorch.factors import Factors, carried, mix, mixing, rule, wide_factor
 from compacter_core.vocabulary import Activation, ProjectionKind
 
 
@@ -37,11 +32,23 @@ def activate(kind: Activation, z: Tensor) -> Tensor:
             return z
 
 
-def rule(tensors: Mapping[str, Tensor]) -> Tensor:
-    """A [n, n, n]; when it is factored, A_i is the outer product of a column and a row."""
-    if RULE in tensors:
-        return tensors[RULE]
-    return tensors[RULE_LEFT] * tensors[RULE_RIGHT]
+def activate_vjp(kind: Activation, z: Tensor, a: Tensor, g: Tensor) -> Tensor:
+    """The gradient of z, given that of a = act(z): g act'(z) (GRD-11)."""
+    aten: Any = torch.ops.aten
+    match kind:
+        case Activation.GELU_NEW:
+            gradient = aten.gelu_backward(g, z, approximate="tanh")
+        case Activation.GELU:
+            gradient = aten.gelu_backward(g, z)
+        case Activation.RELU:
+            gradient = aten.threshold_backward(g, z, 0)
+        case Activation.SILU:
+            gradient = aten.silu_backward(g, z)
+        case Activation.TANH:
+            gradient = aten.tanh_backward(g, a)
+        case Activation.IDENTITY:
+            gradient = g
+    return cast(Tensor, gradient)
 
 
 def weight(kind: ProjectionKind, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -60,43 +67,22 @@ def weight(kind: ProjectionKind, tensors: Mapping[str, Tensor]) -> Tensor:
     return blocks.reshape(n * m, n * q)
 
 
-def project(kind: ProjectionKind, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Y = x W, without the bias.
+def project(f: Factors, side: Side, x: Tensor) -> Tensor:
+    """Y = x W, without the bias, in the factors of `factors`.
 
     Args:
-        kind: how W is made.
-        tensors: by short name, as in `compacter_core.layout`.
+        f: what W is made of.
+        side: whether x meets the wide factor first, or the narrow one.
         x: [..., in], of the tensors' data type.
 
     Returns:
         [..., out].
     """
-    match kind:
-        case ProjectionKind.DENSE:
-            return x @ tensors["W"]
-        case ProjectionKind.LOW_RANK:
-            return x @ tensors["W_left"] @ tensors["W_right"]
-        case ProjectionKind.PHM:
-            return _project_phm(rule(tensors), tensors["W"], x)
-        case ProjectionKind.LPHM:
-            return _project_lphm(rule(tensors), tensors["W_left"], tensors["W_right"], x)
-
-
-def _project_lphm(A: Tensor, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-    n, m, r = s.shape
-    X = x.reshape(*x.shape[:-1], n, m)
-    narrow = X @ s.transpose(0, 1).reshape(m, n * r)
-    mixed = torch.einsum("...air,iab->...bir", narrow.reshape(*narrow.shape[:-1], n, r), A)
-    return (mixed.flatten(-2) @ t.flatten(0, 1)).flatten(-2)
-
-
-def _project_phm(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
-    n, m, q = W.shape
-    X = x.reshape(*x.shape[:-1], n, m)
-    if q <= m:
-        # Down: after W the rows are short, so A mixes n * out numbers.
-        narrow = X @ W.transpose(0, 1).reshape(m, n * q)
-        return torch.einsum("...aij,iab->...bj", narrow.reshape(*narrow.shape[:-1], n, q), A).flatten(-2)
-    # Up: before W the rows are short, so A mixes n * in numbers.
-    mixed = torch.einsum("...ap,iab->...bip", X, A)
-    return (mixed.flatten(-2) @ W.flatten(0, 1)).flatten(-2)
+    wide, M, places = wide_factor(f, side), mixing(f, side), carried(f, side)
+    if side is Side.DOWN:
+        entered = x.reshape(-1, wide.shape[1]) @ wide.t()
+        y = mix(entered.view(-1, f.blocks * wide.shape[0]), M, places)
+    else:
+        mixed = mix(x.reshape(-1, x.shape[-1]), M, places)
+        y = (mixed.reshape(-1, wide.shape[0]) @ wide).view(-1, f.blocks * wide.shape[1])
+    return y.view(*x.shape[:-1], y.shape[1])

@@ -15,6 +15,8 @@ from compacter_core.config import AdapterConfig, Site
 from compacter_core.layout import Part, Side, adapter_layout, projection_names
 from compacter_core.pytorch import functional
 from compacter_core.pytorch.convert import copy_into
+from compacter_core.pytorch.factors import Factors
+from compacter_core.pytorch.fused import Options, SiteTensors, adapt
 from compacter_core.vocabulary import ScalingKind
 
 
@@ -45,6 +47,7 @@ class Projection(nn.Module):
     ) -> None:
         super().__init__()
         self.kind = config.projection.kind
+        self.side = side
         names = projection_names(config, site, side)
         borrowed: list[tuple[str, nn.Module, str]] = []
         own: list[str] = []
@@ -63,6 +66,11 @@ class Projection(nn.Module):
         self._weight: Tensor | None = None
 
     @property
+    def is_materialised(self) -> bool:
+        """Whether the Kronecker products are carried out."""
+        return self._weight is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Data type of the tensors."""
         return next(iter(self.tensors().values())).dtype
@@ -77,7 +85,8 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Y = x W + b."""
         tensors = self.tensors()
-        y = functional.project(self.kind, tensors, x) if self._weight is None else x @ self._weight
+        weight = self._weight
+        y = functional.project(Factors.of(tensors), self.side, x) if weight is None else x @ weight
         return y + tensors["b"] if "b" in tensors else y
 
     def materialise(self) -> None:
@@ -114,12 +123,26 @@ class SiteAdapter(nn.Module):
         else:
             self.scaling = config.scaling
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Delta for x [..., d]."""
-        z = self.down(x.to(self.down.dtype))
-        delta: Tensor = self.up(functional.activate(self.non_linearity, z))
-        is_plain = isinstance(self.scaling, float) and self.scaling == 1.0
-        return (delta if is_plain else delta * self.scaling).to(x.dtype)
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Delta for x [..., d]; skip + delta, of the type of skip [..., d], where there is one (FWD-2)."""
+        if not self.down.is_materialised:
+            return adapt(x, skip, self._tensors(), self._options(x))
+        a = functional.activate(self.non_linearity, self.down(x.to(self.down.dtype)))
+        delta: Tensor = (self.up(a) * self.scaling).to(x.dtype)
+        return delta if skip is None else skip + delta.to(skip.dtype)
+
+    def _tensors(self) -> SiteTensors:
+        down, up = self.down.tensors(), self.up.tensors()
+        scaling = self.scaling if isinstance(self.scaling, Tensor) else None
+        return SiteTensors(Factors.of(down), down.get("b"), Factors.of(up), up.get("b"), scaling)
+
+    def _options(self, x: Tensor) -> Options:
+        """Products have autocast's type inside autocast, else that of the tensors."""
+        kind = x.device.type
+        is_cast = torch.is_autocast_enabled(kind) and self.down.dtype is not torch.float64
+        product_type = torch.get_autocast_dtype(kind) if is_cast else self.down.dtype
+        scale = self.scaling if isinstance(self.scaling, float) else 1.0
+        return Options(self.non_linearity, scale, product_type)
 
 
 class AdapterModule(nn.Module):

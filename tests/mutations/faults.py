@@ -28,7 +28,13 @@ _VALUES = "tests/pytorch/test_values.py::test_delta"
 _EXPORT = "tests/exporters/test_exports.py::test_placements_against_pytorch[bert-houlsby-torchscript17]"
 
 FAULTS = (
-    Fault("A transposed", _FUNCTIONAL, '"...air,iab->...bir"', '"...air,iba->...bir"', _VALUES),
+    Fault(
+        "A transposed",
+        "compacter_core/pytorch/factors.py",
+        "f.rule.transpose(0, 1)[:, :, None, :, None]",
+        "f.rule.permute(2, 0, 1)[:, :, None, :, None]",
+        _VALUES,
+    ),
     Fault(
         "Kronecker factors in the other order",
         "compacter_core/reference/projection.py",
