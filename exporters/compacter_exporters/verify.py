@@ -19,7 +19,7 @@ from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import load_graph
-from compacter_exporters.linkage.verify_swappable import verify_swappable
+from compacter_exporters.linkage.verify_open import verify_open
 from compacter_exporters.present import Present, present_in, require_all
 from compacter_exporters.probe import random_inputs, run_model, run_with
 from compacter_exporters.regions import Region, inline, regions_of
@@ -68,7 +68,7 @@ def verify(
     path = Path(model)
     run = _Run(providers, seed, batch, length)
     if path.is_file() and describes_itself(load_graph(path).metadata_props):
-        return verify_swappable(path, loaded, seed=seed, providers=providers, batch=batch, length=length)
+        return verify_open(path, [loaded], seed=seed, providers=providers, batch=batch, length=length)
     regions: list[Region] = []
     present: list[Present] = []
     reports: dict[str, VerifyReport] = {}

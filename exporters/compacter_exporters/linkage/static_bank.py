@@ -1,0 +1,108 @@
+"""A copy of a bank's graph that reads as if one of its adapters were merged into it: see `static`."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.layout import Part
+from compacter_core.linkage.bank import BankLayout, bank_input
+from compacter_core.linkage.dense import Dense
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.linkage.static import take_place
+
+
+def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
+    """Put constants in the places of an adapter's entries: overrides, head and sites.
+
+    Raises:
+        CompacterError: E606 if the graph is not as the graft made it.
+    """
+    nodes = {str(node.name): node for node in graph}
+    dtype = ir.DataType.from_numpy(layout.description.dtype.memory)
+    emitter = Emitter(graph, "compacter/static", dtype, {})
+    _merge_overrides(layout, adapter, nodes, emitter)
+    for name in () if adapter.config.head is None else adapter.config.head.layers:
+        _merge_layer(graph, name, adapter, nodes, emitter)
+    for site in adapter.config.sites:
+        _merge_site(graph, site.id, adapter, nodes, emitter)
+
+
+def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
+    own = adapter.part(Part.OVERRIDE)
+    several = len(layout.overrides) > 1
+    for index, name in enumerate(layout.overrides):
+        node = _node(nodes, bank_input("rows/overrides/split" if several else "rows/overrides"))
+        value = node.outputs[index if several else 0]
+        array = own.get(name, layout.description.replaced(Part.OVERRIDE, name))
+        _replace_uses(value, emitter.constant(name, array))
+
+
+def _merge_layer(graph: ir.Graph, layer: str, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
+    tensors = adapter.part(Part.HEAD)
+    prefix = f"compacter/bank/{Part.HEAD}/{layer}"
+    result, product = _node(nodes, f"{prefix}/result"), _node(nodes, f"{prefix}/product")
+    unsqueezed = nodes.get(f"{prefix}/rows")
+    x = (unsqueezed or product).inputs[0]
+    if x is None:
+        raise _changed(prefix)
+    y = _affine(emitter, x, layer, tensors[f"{layer}.weight"].T, tensors.get(f"{layer}.bias"))
+    graph.insert_after(result, emitter.nodes)
+    emitter.nodes.clear()
+    take_place(graph, result.outputs[0], y)
+
+
+def _merge_site(
+    graph: ir.Graph, site_id: str, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter
+) -> None:
+    """The delta of a site as two products with constants; its activation does not matter to who looks for places."""
+    prefix = f"compacter/bank/{site_id}/"
+    delta, shape = _node(nodes, f"{prefix}delta"), _node(nodes, f"{prefix}shape")
+    x = shape.inputs[0]
+    if x is None:
+        raise _changed(prefix)
+    dense = Dense.of(adapter.site(site_id))
+    z = _affine(emitter, x, f"{site_id}/down", dense.Wd, dense.bd)
+    v = _affine(emitter, z, f"{site_id}/up", dense.Wu, dense.bu)
+    graph.insert_before(delta, emitter.nodes)
+    emitter.nodes.clear()
+    _replace_uses(delta.outputs[0], v)
+    kept = {f"{prefix}output", f"{prefix}before_bias"}
+    inner = [node for name, node in nodes.items() if name.startswith(prefix) and name not in kept]
+    dead = [node for node in inner if _only_feeds(node, inner)]
+    graph.remove(dead, safe=True)
+
+
+def _only_feeds(node: ir.Node, inner: list[ir.Node]) -> bool:
+    """Whether nothing but the adapter reads what the node computes; copies of sums and norms are read by others."""
+    readers = {reader for output in node.outputs for reader in output.consumers()}
+    return not any(output.is_graph_output() for output in node.outputs) and all(
+        reader in inner and _only_feeds(reader, inner) for reader in readers
+    )
+
+
+def _affine(emitter: Emitter, x: ir.Value, name: str, weight: Array, bias: Array | None) -> ir.Value:
+    y = emitter.op("MatMul", [x, emitter.constant(f"{name}/weight", np.asarray(weight))], f"{name}/product")
+    return y if bias is None else emitter.op("Add", [y, emitter.constant(f"{name}/bias", bias)], f"{name}/sum")
+
+
+def _replace_uses(old: ir.Value, new: ir.Value) -> None:
+    for node, index in tuple(old.uses()):
+        node.replace_input_with(index, new)
+
+
+def _node(nodes: Mapping[str, ir.Node], name: str) -> ir.Node:
+    if name not in nodes:
+        raise _changed(name)
+    return nodes[name]
+
+
+def _changed(name: str) -> CompacterError:
+    return CompacterError(
+        ErrorCode.E606,
+        "the bank's graph is not as it was made",
+        value=name,
+        remedy="Graft again; an optimiser or another tool has changed the model.",
+    )

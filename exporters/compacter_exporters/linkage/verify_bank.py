@@ -1,0 +1,138 @@
+"""Verification of a bank with several adapters in one batch: each row against its own adapter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.linkage.bank import ADAPTER_ID, BankLayout
+from compacter_core.linkage.description import Description, read_description
+from compacter_exporters.agreement import agreement
+from compacter_exporters.checks import Check, Numbers, check_sum
+from compacter_exporters.graph import load_graph
+from compacter_exporters.linears import find_linears
+from compacter_exporters.linkage.static import unfold
+from compacter_exporters.linkage.static_bank import merge_entry
+from compacter_exporters.linkage.verify import OpenVerifier, values_named
+from compacter_exporters.present import present_in, require_all
+from compacter_exporters.probe import random_inputs, run_model, run_with
+from compacter_exporters.regions import Region
+from compacter_exporters.sites import find_stacks
+from compacter_exporters.verify_report import VerifyReport, joined
+from compacter_runtime.bank import Bank
+
+BACKBONE = "no adapter"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probed:
+    """A run: arrays by name, of the graph as it is and with further outputs.
+
+    Args:
+        plain: outputs of the graph as it is.
+        values: outputs and observed values.
+        batch: rows.
+        inputs: what was drawn.
+        seed: with which seed.
+    """
+
+    plain: Mapping[str, Array]
+    values: Mapping[str, Array]
+    batch: int
+    inputs: Mapping[str, Array]
+    seed: int
+
+
+def verify_bank(
+    model: Path,
+    adapters: Sequence[Adapter],
+    *,
+    seed: int,
+    providers: Sequence[str] | None,
+    batch: int,
+    length: int,
+) -> VerifyReport:
+    """Compare a bank with the reference: `batch` rows for each adapter and as many for none, mixed.
+
+    Raises:
+        CompacterError: as `verify`, and what adding the adapters to the bank raises.
+    """
+    real = load_graph(model)
+    description = read_description(real.metadata_props)
+    bank = Bank(description)
+    keys = [bank.add(adapter, name=f"{index}") for index, adapter in enumerate(adapters)]
+    choice: list[str | None] = [*keys, None] * batch
+    verifiers = [_verifier(model, description, adapter) for adapter in adapters]
+    drawn = random_inputs(real.graph, np.random.default_rng(seed), batch=len(choice), length=length)
+    drawn.pop(ADAPTER_ID, None)
+    inputs = {**drawn, **bank.choose(choice, len(choice)).feeds(np.arange(len(choice)))}
+    names = set[str]().union(*(verifier.names() for verifier in verifiers))
+    values = run_with(real, model.parent, inputs, values_named(real.graph, names), providers)
+    plain = run_model(model, inputs, [str(output.name) for output in real.graph.outputs], providers)
+    probed = _Probed(plain, values, len(choice), drawn, seed)
+    reports = {
+        f"{index} {adapter.config.name}": _report(verifier, probed, _rows(choice, key))
+        for index, (adapter, key, verifier) in enumerate(zip(adapters, keys, verifiers, strict=True))
+    }
+    bare = _unchanged(verifiers[0], probed, _rows(choice, None))
+    report = joined(reports)
+    return replace(report, sites={**report.sites, **bare})
+
+
+def _verifier(model: Path, description: Description, adapter: Adapter) -> OpenVerifier:
+    copy = load_graph(model)
+    graph: ir.Graph = copy.graph
+    merge_entry(graph, BankLayout(description), adapter)
+    early = unfold(graph, find_stacks(find_linears(graph), adapter))
+    regions = [Region(graph)]
+    present = present_in(regions, adapter)
+    require_all(regions, present, adapter)
+    return OpenVerifier.of(graph, present[0], early)
+
+
+def _rows(choice: Sequence[str | None], key: str | None) -> list[int]:
+    return [row for row, name in enumerate(choice) if name == key]
+
+
+def _report(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> VerifyReport:
+    """The report of one adapter's rows."""
+    layers = verifier.head.layers
+    columns = {str(layers[-1].linear.output.name): layers[-1].linear.weight.shape[1]} if layers else {}
+    values = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.values.items()}
+    plain = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.plain.items()}
+    numbers = Numbers.of(next(iter(verifier.sites.located.values())).linear.dtype)
+    return VerifyReport(
+        adapter=verifier.adapter.config.name,
+        forms=verifier.forms(),
+        sites=verifier.site_checks(values),
+        sums=verifier.sites.sum_checks(values),
+        norms=verifier.norms.checks(values),
+        head=verifier.head.checks(values),
+        agreement=agreement(plain, values, numbers),
+        inputs={name: array.shape for name, array in probed.inputs.items()},
+        seed=probed.seed,
+    )
+
+
+def _part(array: Array, batch: int, rows: list[int], columns: int | None) -> Array:
+    """Some rows of an array that has the batch first, or batch and tokens together."""
+    by_row = array.reshape(batch, array.shape[0] // batch, *array.shape[1:])[rows]
+    part = by_row.reshape(-1, *array.shape[1:])
+    return part if columns is None else part[..., :columns]
+
+
+def _unchanged(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> dict[str, Check]:
+    """Check that rows without an adapter have none: o is the sublayer's own output at each site."""
+    checks = {}
+    for site_id, located in verifier.sites.located.items():
+        early = verifier.before_bias.get(site_id)
+        start = (located.skip if early is None else early.product).name
+        base, output = (
+            _part(probed.values[str(name)], probed.batch, rows, None) for name in (start, located.output.name)
+        )
+        added = np.zeros(base.shape[-1]) if early is None else early.bias
+        checks[f"{BACKBONE}: {site_id}"] = check_sum(base, added, output, Numbers.of(located.linear.dtype))
+    return checks

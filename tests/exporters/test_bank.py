@@ -1,0 +1,186 @@
+"""Banks: every row within the bounds of its own adapter, in every placement, spelling and projection."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compacter_core.adapter import Adapter
+from compacter_core.config import ATTACH_PRESETS, Override, Projection
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.linkage.bank import ADAPTER_ID, BankLayout, bank_input
+from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ProjectionKind, ScalingKind
+from compacter_exporters.linkage.bank import graft_bank
+from compacter_exporters.linkage.verify_open import verify_open
+from compacter_exporters.verify import AGREEMENT
+from compacter_exporters.verify_report import VerifyReport
+from compacter_runtime import Session
+from tests.exporters.stacks import LABELS, ROWS, BackboneStack, StackOptions, make_adapter
+from tests.support.strategies import projections
+
+COMPACTER = Projection.compacter(phm_dim=2)
+INPUTS = {"input_ids": np.random.default_rng(5).integers(0, ROWS, (3, 7))}
+
+
+def built(options: StackOptions, hidden: int = 8, seed: int = 0) -> BackboneStack:
+    stack = BackboneStack(options, hidden=hidden, seed=seed)
+    stack.model()
+    return stack
+
+
+def banked(folder: Path, stack: BackboneStack, adapters: list[Adapter]) -> VerifyReport:
+    """Verify a bank made for the first adapter that holds them all; rows without an adapter are the backbone's."""
+    backbone = BackboneStack(stack.options, hidden=stack.hidden, seed=stack.seed).save(folder / "backbone.onnx")
+    graft_bank(backbone, adapters[0], folder / "bank.onnx")
+    bare, got = (Session(folder / name).run(INPUTS)["logits"] for name in ("backbone.onnx", "bank.onnx"))
+    assert np.abs(got[:, :LABELS] - bare).max() <= _limit(stack) * np.abs(bare).max()
+    return verify_open(folder / "bank.onnx", adapters)
+
+
+def _limit(stack: BackboneStack) -> float:
+    return AGREEMENT * (2.0**-29 if stack.options.dtype is np.float64 else 1.0)
+
+
+def assert_passes(report: VerifyReport) -> None:
+    assert report.ok, report.as_text()
+    assert report.norms
+    assert report.head
+    assert any(name.startswith("no adapter") for name in report.sites)
+
+
+@pytest.mark.spec("LNK-11", "LNK-12")
+@pytest.mark.parametrize("norm_style", NormStyle)
+@pytest.mark.parametrize("operator_norm", [True, False])
+@pytest.mark.parametrize("preset", ATTACH_PRESETS)
+def test_every_placement(tmp_path: Path, preset: str, operator_norm: bool, norm_style: NormStyle) -> None:
+    stack = built(StackOptions(operator_norm=operator_norm, norm_style=norm_style))
+    adapters = [
+        make_adapter(stack, projection=COMPACTER, bottleneck=4, attach=ATTACH_PRESETS[preset], seed=seed)
+        for seed in (1, 2)
+    ]
+    assert_passes(banked(tmp_path, stack, adapters))
+
+
+@pytest.mark.parametrize("activation", Activation)
+@pytest.mark.parametrize("opset", [14, 20])
+def test_every_activation(tmp_path: Path, activation: Activation, opset: int) -> None:
+    stack = built(StackOptions(opset=opset, operator_norm=opset >= 17))
+    adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4, non_linearity=activation)
+    assert_passes(banked(tmp_path, stack, [adapter]))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"bias_first": True},
+        {"transposed": True},
+        {"merged": True},
+        {"with_bias": False},
+        {"drop_zero_head_bias": True},
+        {"dtype": np.float64},
+    ],
+    ids="-".join,
+)
+def test_every_spelling(tmp_path: Path, spelling: dict[str, Any]) -> None:
+    stack = built(StackOptions(**spelling))
+    adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4, non_linearity=Activation.RELU)
+    assert_passes(banked(tmp_path, stack, [adapter]))
+
+
+def test_biases_of_the_backbone_are_replaced(tmp_path: Path) -> None:
+    stack = built(StackOptions())
+    biases = tuple(Override(name=f"layer.{index}.bias", kind=OverrideKind.BIAS) for index in range(2))
+    for preset in ATTACH_PRESETS.values():
+        adapters = [
+            make_adapter(stack, projection=COMPACTER, bottleneck=4, overrides=biases, attach=preset, seed=seed)
+            for seed in (1, 2)
+        ]
+        report = banked(tmp_path, stack, adapters)
+        assert report.ok, report.as_text()
+
+
+@pytest.mark.spec("LNK-14")
+@settings(max_examples=8)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ProjectionKind)
+def test_every_projection(kind: ProjectionKind, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The template, and another adapter with fewer sites, smaller bottlenecks and ranks, on the same graph."""
+    projection = data.draw(projections(kind=kind))
+    unit = projection.phm_dim or 1
+    stack = built(
+        StackOptions(), hidden=unit * data.draw(st.integers(-(-4 // unit), 6)), seed=data.draw(st.integers(0, 99))
+    )
+    width = data.draw(st.integers(1, 4))
+    common = {
+        "bias_up": data.draw(st.booleans()),
+        "scaling": data.draw(st.sampled_from([1.0, -0.5, *ScalingKind])),
+        "scale": data.draw(st.sampled_from([2.0**-6, 0.5, 2.0])),
+    }
+    adapters = [
+        make_adapter(
+            stack, projection=projection, bottleneck=unit * width, seed=data.draw(st.integers(0, 99)), **common
+        ),
+        make_adapter(
+            stack,
+            projection=projection,
+            bottleneck=unit * data.draw(st.integers(1, width)) if not projection.shared_W else unit * width,
+            bias_down=data.draw(st.booleans()),
+            seed=data.draw(st.integers(0, 99)),
+            **common,
+        ),
+    ]
+    assert_passes(banked(tmp_path_factory.mktemp("drawn"), stack, adapters))
+
+
+def test_the_rule_may_be_shared_in_an_adapter_alone(tmp_path: Path) -> None:
+    stack = built(StackOptions())
+    own = replace(COMPACTER, shared_phm_rule=False)
+    adapters = [make_adapter(stack, projection=one, bottleneck=4) for one in (own, COMPACTER)]
+    assert_passes(banked(tmp_path, stack, adapters))
+
+
+@pytest.mark.spec("LNK-11")
+@pytest.mark.parametrize("tensor", ["down.left", "up.right", "down.bias", "up.bias", "rule", "overrides"])
+def test_a_wrong_tensor_is_found(tmp_path: Path, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bank takes an entry with one value off; `verify` must not pass."""
+    stack = built(StackOptions())
+    adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4)
+    original = BankLayout.entry
+
+    def wrong(self: BankLayout, given: Adapter | None) -> dict[str, Any]:
+        entry = original(self, given)
+        if given is not None:
+            entry[tensor].flat[0] += 0.01
+        return entry
+
+    monkeypatch.setattr(BankLayout, "entry", wrong)
+    assert not banked(tmp_path, stack, [adapter]).ok
+
+
+@pytest.mark.spec("LNK-10")
+def test_inputs_of_the_graph(tmp_path: Path) -> None:
+    stack = built(StackOptions())
+    banked(tmp_path, stack, [make_adapter(stack, projection=COMPACTER, bottleneck=4)])
+    model = ir.load(tmp_path / "bank.onnx")
+    by_name = {value.name: value for value in model.graph.inputs}
+    assert by_name[ADAPTER_ID].dtype is ir.DataType.INT64
+    names = ("down.left", "down.right", "down.bias", "up.left", "up.right", "up.bias", "rule", "overrides")
+    heads = ("head.classifier.weight", "head.classifier.bias")
+    assert set(by_name) == {"input_ids", ADAPTER_ID, *map(bank_input, (*names, *heads))}
+    assert all(value.is_initializer() for name, value in by_name.items() if str(name).startswith("compacter/"))
+
+
+def test_a_head_without_a_bias_is_refused(tmp_path: Path) -> None:
+    stack = built(StackOptions())
+    adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4)
+    assert adapter.config.head is not None
+    head = replace(adapter.config.head, shapes={"classifier.weight": (5, 8)})
+    tensors = {name: array for name, array in adapter.tensors.items() if name != "head.classifier.bias"}
+    with pytest.raises(CompacterError, match="head with a bias") as caught:
+        banked(tmp_path, stack, [replace(adapter, config=replace(adapter.config, head=head), tensors=tensors)])
+    assert caught.value.code is ErrorCode.E605
