@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Backbone, Override
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import correlation, is_sketched
+from compacter_core.format.sketch import THRESHOLD, correlation, is_sketched
 from compacter_core.layout import Part, Shape
 from compacter_core.vocabulary import OverrideKind
 
@@ -54,20 +54,21 @@ def check_sites(config: AdapterConfig, actual: Backbone) -> None:
             )
 
 
-def check_weights(adapter: Adapter, linears: Iterable[tuple[str, Array]]) -> None:
-    """The backbone's linears are those that the adapter's sketches were taken of.
+def check_weights(adapter: Adapter, linears: Iterable[tuple[str, Array]], *, quantised: Collection[str] = ()) -> None:
+    """The backbone's linears are those that the adapter's sketches were taken of (SKT-9, SKT-13).
 
     Args:
         adapter: a linear that it has no sketch of is not checked.
         linears: name of the sketch, and the weight [in, out] or bias [out] that it should be of; one after the other,
             so that at most one of them need be in memory.
+        quantised: names of sketches whose weight the backbone stores quantised, which rounds more than a cast does.
 
     Raises:
         CompacterError: E403.
     """
     for name, array in linears:
         sketch = adapter.sketches.get(name)
-        if sketch is None or is_sketched(sketch, array):
+        if sketch is None or matches(sketch, array, is_quantised=name in quantised):
             continue
         origin = adapter.config.backbone.id if adapter.config.backbone else None
         raise CompacterError(
@@ -77,6 +78,11 @@ def check_weights(adapter: Adapter, linears: Iterable[tuple[str, Array]]) -> Non
             expected="the sketched values",
             remedy=f"Load the checkpoint the adapter was trained on{f' ({origin})' if origin else ''}.",
         )
+
+
+def matches(sketch: Array, array: Array, *, is_quantised: bool) -> bool:
+    """Whether the array is the sketched one (SKT-5) or, where it is quantised, comes from it (SKT-6)."""
+    return correlation(sketch, array) >= THRESHOLD if is_quantised else is_sketched(sketch, array)
 
 
 def check_overrides(adapter: Adapter, shapes: Mapping[str, Shape], norms: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from compacter_core.pytorch.pretrained import (
     print_trainable_parameters,
     save_pretrained,
 )
+from compacter_core.pytorch.sketches import sketch_backbone
 
 __all__ = [
     "ATTRIBUTE",
@@ -36,4 +37,5 @@ __all__ = [
     "read_binding",
     "save_pretrained",
     "set_active",
+    "sketch_backbone",
 ]

@@ -4,20 +4,21 @@ The model keeps its class and its state_dict keys; adapters are one more submodu
 hooks. The backbone is frozen; its norms and its head train with the adapter (paper, section 4.1) and belong to it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from compacter_core.adapter import Adapter
+from compacter_core.adapter import Adapter, Array
 from compacter_core.compatibility import check_structure
 from compacter_core.config import AdapterConfig, Override
-from compacter_core.layout import Part
+from compacter_core.headless import without_head
 from compacter_core.pytorch.adapters import ATTRIBUTE, Adapters, detach, get_adapter
 from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_core.pytorch.binding_files import Binding
-from compacter_core.pytorch.compatibility import check_fit
+from compacter_core.pytorch.compatibility import check_fit, check_replaceable
 from compacter_core.pytorch.sketches import sketches_of
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import OverrideKind
@@ -34,6 +35,7 @@ def attach(
     train_norms: bool = True,
     train_head: bool = True,
     train_pooler: bool = False,
+    sketches: Mapping[str, Array] | None = None,
     binding: Binding | None = None,
 ) -> AttachedAdapter:
     """Puts a freshly initialised adapter into a transformers model, makes it active, and freezes the backbone.
@@ -47,6 +49,7 @@ def attach(
         train_head: train the task head and save it with the adapter. A base model has none.
         train_pooler: train and save the pooler with the head too: for a checkpoint that has no pooler of its own, whose
             random one would be another at each load.
+        sketches: for a quantised backbone, those of the original (`sketch_backbone`), so that the adapter fits both.
         binding: of an architecture that has none here; the same for `describe_backbone`.
 
     Returns:
@@ -55,7 +58,8 @@ def attach(
     Raises:
         CompacterError: E804 if there is an adapter of that name already, E001 for a name that cannot be, E803 for an
             unknown architecture or head, E401 and E402 if `config.backbone` describes another model, E211 for a site
-            that the model lacks. The model is unchanged then.
+            that the model lacks, E003 for a quantised backbone that has no sketch or a quantised head, E403 for
+            `sketches` of another model. The model is unchanged then.
     """
     adapters = Adapters.of(model, binding)
     name = name or config.name
@@ -70,9 +74,10 @@ def attach(
             overrides=tuple(Override(name=norm, kind=OverrideKind.NORM) for norm in overrides),
             head=bound.head(with_pooler=train_pooler) if train_head else None,
         )
-        sketches = sketches_of(bound, config)
+        found = sketches_of(bound, config, sketches)
+        check_replaceable(config, bound)
         tensors = initialise(config, np.random.default_rng(_seed(generator)))
-        attached = AttachedAdapter(bound, config, tensors, sketches, adapters.state)
+        attached = AttachedAdapter(bound, config, tensors, found, adapters.state)
     attached.set_trainable(True)
     adapters.add(name, attached)
     return attached
@@ -105,22 +110,18 @@ def attach_adapter(
     name = name or adapter.config.name
     adapters.check_new(name)
     bound = adapters.backbone
-    adapter = adapter if with_head else _without_head(adapter)
+    adapter = adapter if with_head else without_head(adapter)
     check_structure(adapter.config.backbone, bound.description)
     with adapters.bare():
         sketches = sketches_of(bound, adapter.config)
         check_fit(adapter, bound, sketches)
+        check_replaceable(adapter.config, bound)
         config = replace(adapter.config, backbone=adapter.config.backbone or bound.description)
         attached = AttachedAdapter(bound, config, adapter.tensors, sketches, adapters.state)
         attached.take(adapter)
     attached.set_trainable(trainable)
     adapters.add(name, attached)
     return attached
-
-
-def _without_head(adapter: Adapter) -> Adapter:
-    tensors = {name: array for name, array in adapter.tensors.items() if not name.startswith(f"{Part.HEAD}.")}
-    return replace(adapter, config=replace(adapter.config, head=None), tensors=tensors)
 
 
 def _seed(generator: torch.Generator | int) -> int:

@@ -16,9 +16,10 @@ from compacter_core.pytorch.bindings import BoundBackbone
 from compacter_core.pytorch.checkpointing import GraphStart
 from compacter_core.pytorch.compatibility import check_fit, check_same_adapter
 from compacter_core.pytorch.convert import file_type, to_array, to_tensor
-from compacter_core.pytorch.distributed import assign, whole, whole_shape
+from compacter_core.pytorch.distributed import assign, reshard, whole, whole_shape
 from compacter_core.pytorch.modules import AdapterModule
 from compacter_core.pytorch.placement import Placement
+from compacter_core.pytorch.quantised import device_of
 from compacter_core.pytorch.switching import Switch, forget_compiled
 
 
@@ -45,10 +46,11 @@ class AttachedAdapter(AdapterModule):
         sketches: Mapping[str, Array],
         state: BackboneState,
     ) -> None:
-        weight = bound.site(config.sites[0].id).linear.get_parameter("weight")
+        linear = bound.site(config.sites[0].id).linear
         # The paper's small initial A needs more than half precision; a half-precision backbone keeps its own type.
-        dtype = weight.dtype if weight.dtype is torch.float64 else torch.float32
-        super().__init__(config, tensors, dtype=dtype, device=weight.device)
+        is_double = getattr(linear, "weight", None) is not None and linear.weight.dtype is torch.float64
+        dtype = torch.float64 if is_double else torch.float32
+        super().__init__(config, tensors, dtype=dtype, device=device_of(linear))
         self.backbone = bound
         self._state = state
         self._sketches = dict(sketches)
@@ -94,6 +96,7 @@ class AttachedAdapter(AdapterModule):
         Raises:
             CompacterError: E003 for a data type that the file does not have.
         """
+        reshard(self.backbone.model)
         replaced: Mapping[str, Tensor] = self.replaced_parameters() if self.is_active else self._kept
         values = {**self.tensor_parameters(), **replaced}
         dtype = file_type(values.values())
@@ -126,6 +129,7 @@ class AttachedAdapter(AdapterModule):
 
     def take(self, adapter: Adapter) -> None:
         """The values of an adapter that fits, with its norms, head and labels, while this one is not active."""
+        reshard(self.backbone.model)
         self.config = replace(adapter.config, backbone=self.config.backbone)
         self.load_tensors(adapter.tensors)
         self._kept = {
@@ -142,7 +146,9 @@ class AttachedAdapter(AdapterModule):
 
         No other adapter may be active.
         """
-        model, replaced = self.backbone.model, self.replaced_parameters()
+        model = self.backbone.model
+        reshard(model)
+        replaced = self.replaced_parameters()
         self._state.remember(model, replaced.values())
         for name, value in self._kept.items():
             assign(replaced[name], value)
@@ -154,6 +160,7 @@ class AttachedAdapter(AdapterModule):
 
     def deactivate(self) -> None:
         """Leaves the model as it is without an adapter, frozen."""
+        reshard(self.backbone.model)
         everything = self._everything()
         self.config = replace(self.config, head=self._head())
         self._labels = labels_of(self.backbone.model)

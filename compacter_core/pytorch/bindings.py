@@ -17,6 +17,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import POOLER
 from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, SublayerBinding, load_binding
 from compacter_core.pytorch.distributed import class_name, whole_shape
+from compacter_core.pytorch.quantised import floating_weight
 from compacter_core.vocabulary import NormStyle, Stack, Sublayer
 
 
@@ -165,8 +166,12 @@ class BoundBackbone:
 
 
 def weight_in_out(linear: nn.Module) -> Tensor:
-    """A linear's weight as [in, out], a view: nn.Linear stores [out, in], transformers' Conv1D (GPT-2) [in, out]."""
-    weight = linear.get_parameter("weight").detach()
+    """A linear's whole weight as [in, out]: nn.Linear stores [out, in], transformers' Conv1D (GPT-2) [in, out].
+
+    Raises:
+        CompacterError: E003 if the linear is quantised in a form that is not known here.
+    """
+    weight = floating_weight(linear)
     return weight if isinstance(linear, Conv1D) else weight.T
 
 

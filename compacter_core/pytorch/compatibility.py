@@ -8,8 +8,10 @@ from compacter_core import compatibility
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Head
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import weight_name
 from compacter_core.pytorch.bindings import BoundBackbone
 from compacter_core.pytorch.distributed import whole_shape
+from compacter_core.pytorch.quantised import is_quantised
 
 
 def check_fit(adapter: Adapter, bound: BoundBackbone, sketches: Mapping[str, Array]) -> None:
@@ -23,7 +25,9 @@ def check_fit(adapter: Adapter, bound: BoundBackbone, sketches: Mapping[str, Arr
     Raises:
         CompacterError: E403 to E405, or E803 for a class of model whose head is not known.
     """
-    compatibility.check_weights(adapter, _samples(adapter, sketches))
+    linears = bound.sketched_linears(adapter.config)
+    quantised = {weight_name(name) for name, linear in linears.items() if is_quantised(linear)}
+    compatibility.check_weights(adapter, _samples(adapter, sketches), quantised=quantised)
     check_overrides(adapter, bound)
     check_head(adapter.config.head, bound)
 
@@ -55,6 +59,24 @@ def check_head(wanted: Head | None, bound: BoundBackbone) -> None:
             expected=str(dict(wanted.shapes)),
             remedy=f"Load the model for {wanted.task} with num_labels={len(wanted.labels) or 1}.",
         )
+
+
+def check_replaceable(config: AdapterConfig, bound: BoundBackbone) -> None:
+    """The norms, biases and the head that the adapter replaces can take its values.
+
+    Raises:
+        CompacterError: E003 if one of them is quantised.
+    """
+    replaced = {one.name: bound.base.get_parameter(one.name) for one in config.overrides}
+    for name, parameter in (replaced | bound.head_parameters(config.head)).items():
+        if not parameter.is_floating_point():
+            raise CompacterError(
+                ErrorCode.E003,
+                f"{name} is quantised, so that it can be neither trained nor replaced",
+                value=parameter.dtype,
+                expected="a floating-point type",
+                remedy="Keep its module out of the quantisation (llm_int8_skip_modules), or attach without the head.",
+            )
 
 
 def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:

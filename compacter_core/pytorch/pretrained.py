@@ -7,11 +7,12 @@ from torch import nn
 
 from compacter_core.format.reader import load_adapter
 from compacter_core.format.writer import save_profile
-from compacter_core.pytorch.adapters import get_adapter
+from compacter_core.pytorch.adapters import ATTRIBUTE, get_adapter
 from compacter_core.pytorch.attach import attach_adapter
 from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_core.pytorch.binding_files import Binding
 from compacter_core.pytorch.distributed import is_first_process
+from compacter_core.pytorch.quantised import element_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class ParameterCounts:
         adapter: in the adapter proper.
         replaced: in the norms and biases of the backbone that train with it.
         head: in the head that trains with it.
-        backbone: in the model without the adapter and that head.
+        backbone: in the model without adapters and that head.
     """
 
     adapter: int
@@ -48,17 +49,16 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
         CompacterError: E804 if the model has no adapter.
     """
     attached = get_adapter(model)
-    own = sum(parameter.numel() for parameter in attached.tensor_parameters().values() if parameter.requires_grad)
-    stored = sum(parameter.numel() for parameter in attached.tensor_parameters().values())
-    head_names = attached.backbone.head_parameters(attached.config.head)
-    head = sum(parameter.numel() for parameter in head_names.values())
-    everything = sum(parameter.numel() for parameter in attached.trainable_parameters())
-    trained_head = sum(parameter.numel() for parameter in head_names.values() if parameter.requires_grad)
+    own = sum(element_count(one) for one in attached.tensor_parameters().values() if one.requires_grad)
+    heads = attached.backbone.head_parameters(attached.config.head).values()
+    trained_head = sum(element_count(one) for one in heads if one.requires_grad)
+    everything = sum(element_count(one) for one in attached.trainable_parameters())
+    backbone = [one for name, one in model.named_parameters() if not name.startswith(f"{ATTRIBUTE}.")]
     return ParameterCounts(
         adapter=own,
         replaced=everything - own - trained_head,
         head=trained_head,
-        backbone=sum(parameter.numel() for parameter in model.parameters()) - stored - head,
+        backbone=sum(element_count(one) for one in backbone) - sum(element_count(one) for one in heads),
     )
 
 
