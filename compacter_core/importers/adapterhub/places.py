@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from compacter_core.config import Backbone
@@ -60,21 +59,6 @@ PREFIXES: Final[Mapping[str, str]] = {
 """Name of the base model in models with a head, where it is not the model type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A module that owns adapters.
-
-    Args:
-        site_id: its site.
-        name: its name in the checkpoint, prefix included.
-        prefix: the part before the base model's own names, with its dot.
-    """
-
-    site_id: str
-    name: str
-    prefix: str
-
-
 def places_of(model_type: str) -> Places:
     """The places of an architecture.
 
@@ -98,28 +82,31 @@ def prefix_of(model_type: str) -> str:
     return PREFIXES.get(model_type, model_type)
 
 
-def find_owners(keys: Collection[str], places: Places, name: str) -> dict[str, Owner]:
-    """The modules that own the adapter `name`, by site id, in execution order.
+def find_owners(keys: Collection[str], places: Places, name: str) -> tuple[str | None, list[str]]:
+    """What the keys of an adapter begin with before the base model's names, and the sites that it has tensors of.
 
     Args:
         keys: of the checkpoint.
         places: of the architecture.
         name: of the adapter in the checkpoint.
 
+    Returns:
+        The prefix with its dot, or None if there is no such adapter; site ids in execution order.
+
     Raises:
-        CompacterError: E501 if names have different prefixes.
+        CompacterError: E501 if keys have different prefixes.
     """
     patterns = {place: _pattern(path) for place, path in places.items()}
     adapters, shared = f".adapters.{name}.", f"shared_parameters.{name}."
-    found: dict[tuple[int, int, int], Owner] = {}
+    found: dict[tuple[int, int, int], str] = {}
     prefixes = {key.partition(shared)[0] for key in keys if shared in key}
     for owner in dict.fromkeys(key.partition(adapters)[0] for key in keys if adapters in key):
         for (stack, sublayer), pattern in patterns.items():
             if match := pattern.fullmatch(owner):
-                layer, prefix = int(match["layer"]), match["prefix"] or ""
-                prefixes.add(prefix)
+                layer = int(match["layer"])
+                prefixes.add(match["prefix"] or "")
                 rank = (list(Stack).index(stack), layer, list(Sublayer).index(sublayer))
-                found[rank] = Owner(f"{stack}.{layer}.{sublayer}", owner, prefix)
+                found[rank] = f"{stack}.{layer}.{sublayer}"
     if len(prefixes) > 1:
         raise CompacterError(
             ErrorCode.E501,
@@ -127,7 +114,13 @@ def find_owners(keys: Collection[str], places: Places, name: str) -> dict[str, O
             value=sorted(prefixes),
             expected="the same prefix of all keys",
         )
-    return {owner.site_id: owner for _, owner in sorted(found.items())}
+    return next(iter(prefixes), None), [site_id for _, site_id in sorted(found.items())]
+
+
+def owner_of(site_id: str, places: Places, prefix: str) -> str:
+    """Name in the checkpoint of the module that owns a site's adapter."""
+    stack, layer, sublayer = site_id.split(".")
+    return prefix + places[Stack(stack), Sublayer(sublayer)].format(layer)
 
 
 def expected_sites(options: Options, backbone: Backbone) -> dict[str, int]:

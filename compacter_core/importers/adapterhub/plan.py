@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compacter_core.config import Attach, Backbone
+from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub.files import INTERFACE_FILE, HubConfig
 from compacter_core.importers.adapterhub.options import CONFIG_FILE
 from compacter_core.importers.adapterhub.placement import placement
 from compacter_core.importers.adapterhub.places import (
-    Owner,
     Places,
     expected_sites,
     find_owners,
+    owner_of,
     places_of,
     plugin_places,
     wants,
@@ -21,7 +21,7 @@ from compacter_core.importers.adapterhub.places import (
 from compacter_core.importers.adapterhub.plugin import layers_of, plugin_placement
 from compacter_core.importers.result import KnownBackbone
 from compacter_core.importers.state import SourceState
-from compacter_core.vocabulary import Stack, Sublayer
+from compacter_core.vocabulary import Sublayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +29,13 @@ class Plan:
     """Where the tensors of an adapter are.
 
     Args:
-        owners: module of each site, in execution order.
+        owners: name in the checkpoint of the module that owns each site's adapter, in execution order.
         attach: placement of each site.
         shared: what the keys of shared tensors begin with.
         widths: k of each site, where the backbone's number of layers is known.
     """
 
-    owners: Mapping[str, Owner]
+    owners: Mapping[str, str]
     attach: Mapping[str, Attach]
     shared: str
     widths: Mapping[str, int]
@@ -53,41 +53,31 @@ def make_plan(
         backbone: what the adapter was trained on, if it is known.
 
     Raises:
-        CompacterError: E501 for a checkpoint with none of the sites, E301 if it lacks one, E502 and E503 for a
-            placement that cannot be expressed or is computed wrongly, E001 if the backbone is needed.
+        CompacterError: E501 for a checkpoint with none of the sites, E502 and E503 for a placement that cannot be
+            expressed or is computed wrongly, E001 if the backbone is needed.
     """
     places = places_of(config.model_type) if interface is None else _plugin_places(interface, backbone)
-    found = find_owners(tuple(state), places, config.name)
-    if not found:
+    prefix, found = find_owners(tuple(state), places, config.name)
+    if backbone is None:
+        layers: dict[str, int | None] = dict.fromkeys(
+            site_id for site_id in found if wants(config.options, Sublayer(site_id.split(".")[2]))
+        )
+    else:
+        layers = dict(expected_sites(config.options, backbone.description))
+    if prefix is None or not layers:
         raise CompacterError(
             ErrorCode.E501,
             f"{state.place} has no adapter {config.name} at any place of {config.model_type}",
             value=list(state)[:4],
             expected=", ".join(f"{path}.adapters.{config.name}" for path in places.values()),
+            remedy="An adapter whose layers share all their tensors needs the backbone (--backbone).",
         )
-    prefix = next(iter(found.values())).prefix
-    layers = _wanted(config, found, None if backbone is None else backbone.description)
-    for site_id in layers:
-        if site_id not in found:
-            stack, layer, sublayer = site_id.split(".")
-            path = places[Stack(stack), Sublayer(sublayer)].format(layer)
-            raise state.missing(
-                f"{prefix}{path}.adapters.{config.name}",
-                f"{CONFIG_FILE} asks for an adapter at {site_id}. Was the adapter trained on this backbone?",
-            )
     return Plan(
-        owners={site_id: found[site_id] for site_id in layers},
+        owners={site_id: owner_of(site_id, places, prefix) for site_id in layers},
         attach=_attach(config, interface, layers, backbone),
         shared=f"{prefix}shared_parameters.{config.name}.",
         widths={site_id: _width(config, layer) for site_id, layer in layers.items() if layer is not None},
     )
-
-
-def _wanted(config: HubConfig, found: Mapping[str, Owner], backbone: Backbone | None) -> dict[str, int | None]:
-    """The site ids with the layer's number, as the library counts, where it is known."""
-    if backbone is not None:
-        return dict(expected_sites(config.options, backbone))
-    return dict.fromkeys(site_id for site_id in found if wants(config.options, Sublayer(site_id.split(".")[2])))
 
 
 def _width(config: HubConfig, layer: int) -> int:

@@ -11,7 +11,6 @@ from compacter_core.adapter import Array
 from compacter_core.config import AdapterConfig, Projection
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub.options import CONFIG_FILE, Options
-from compacter_core.importers.adapterhub.places import Owner
 from compacter_core.importers.state import SourceState
 from compacter_core.layout import Part, Shape, Side, projection_names, scaling_name
 from compacter_core.vocabulary import Activation, ProjectionKind, ScalingKind
@@ -85,7 +84,7 @@ def activation_of(options: Options, version: str | None) -> tuple[Activation, li
     return ACTIVATIONS[name], []
 
 
-def bottleneck_size(state: SourceState, projection: Projection, owner: Owner, name: str, shared: str) -> int:
+def bottleneck_size(state: SourceState, projection: Projection, owner: str, name: str, shared: str) -> int:
     """The width k of a site, by the shape of its down-projection.
 
     Raises:
@@ -103,9 +102,7 @@ def bottleneck_size(state: SourceState, projection: Projection, owner: Owner, na
     return int(shape[0]) if projection.kind is ProjectionKind.DENSE else (projection.phm_dim or 1) * int(shape[-1])
 
 
-def tensor_keys(
-    config: AdapterConfig, owners: Mapping[str, Owner], name: str, shared: str
-) -> Iterator[tuple[str, Key]]:
+def tensor_keys(config: AdapterConfig, owners: Mapping[str, str], name: str, shared: str) -> Iterator[tuple[str, Key]]:
     """Every tensor of an adapter by its name in this format, shared ones once.
 
     Args:
@@ -130,7 +127,7 @@ def tensor_keys(
                     yield full, _own_key(config, _own_prefix(owner, name, side), short, shape)
         if isinstance(config.scaling, ScalingKind):
             channels = 1 if config.scaling is ScalingKind.LEARNED else config.hidden_size
-            yield scaling_name(site), Key(f"{owner.name}.adapters.{name}.scaling", (channels,), transposed=False)
+            yield scaling_name(site), Key(f"{owner}.adapters.{name}.scaling", (channels,), transposed=False)
 
 
 def take_tensors(state: SourceState, keys: Iterator[tuple[str, Key]], remedy: str) -> dict[str, Array]:
@@ -153,8 +150,8 @@ def take_tensors(state: SourceState, keys: Iterator[tuple[str, Key]], remedy: st
     return tensors
 
 
-def _own_prefix(owner: Owner, name: str, side: Side) -> str:
-    return f"{owner.name}.adapters.{name}.{_OWN[side]}."
+def _own_prefix(owner: str, name: str, side: Side) -> str:
+    return f"{owner}.adapters.{name}.{_OWN[side]}."
 
 
 def _own_key(config: AdapterConfig, prefix: str, short: str, shape: Shape) -> Key:

@@ -20,11 +20,11 @@ from compacter_core.format.atomic import atomic_directory, atomic_write
 from compacter_core.importers.adapterhub.files import HEAD_WEIGHTS, WEIGHTS
 from compacter_core.importers.adapterhub.heads import FLEXIBLE, HEAD_CONFIG_FILE
 from compacter_core.importers.adapterhub.options import CONFIG_FILE
-from compacter_core.importers.adapterhub.places import Owner, places_of, prefix_of
+from compacter_core.importers.adapterhub.places import owner_of, places_of, prefix_of
 from compacter_core.importers.adapterhub.tensors import tensor_keys
 from compacter_core.importers.adapterhub.unparse import options_of
 from compacter_core.layout import Part
-from compacter_core.vocabulary import ProjectionKind, Stack, Sublayer
+from compacter_core.vocabulary import ProjectionKind
 
 NORMS_FILE: Final = "norms.safetensors"
 VERSION: Final = "adapters.1.3.0"
@@ -100,10 +100,7 @@ def _hub_tensors(adapter: Adapter, backbone: Backbone) -> dict[str, Array]:
     config = adapter.config
     prefix = prefix_of(backbone.model_type)
     places = places_of(backbone.model_type)
-    owners = {}
-    for site in config.sites:
-        path = places[Stack(site.stack), Sublayer(site.sublayer)].format(site.layer)
-        owners[site.id] = Owner(site.id, f"{prefix}.{path}", f"{prefix}.")
+    owners = {site.id: owner_of(site.id, places, f"{prefix}.") for site in config.sites}
     biased = replace(config, bias_down=_has_bias(config), bias_up=_has_bias(config))
     tensors: dict[str, Array] = {}
     for name, key in tensor_keys(biased, owners, config.name, f"{prefix}.shared_parameters.{config.name}."):
