@@ -13,7 +13,8 @@ largest bottleneck, n and r of the projections, in and out the sizes of a projec
     rule               phm       [1, n n, n]              A as [(a, b), i]
     down.bias                    [S, 1, k]          bd, or bd + b Wd where the adapter reads m = h - b
     up.bias                      [S, 1, d]          scaling bu
-    scaling                      [S, 1, d]          where it is trained by channel; else it is part of the up-projection
+    scaling                      [S, 1, d]          if trained by channel, or by site with shared fast weights; else part
+                                                    of the up-projection
     overrides                    [O, d]             replaced tensors in the template's order
     head.<layer>.weight          [in, out]          out of the last layer: of the largest head in the bank
     head.<layer>.bias            [1, out]           minus infinity where an adapter has no label
@@ -80,6 +81,12 @@ class BankLayout:
         """Names of the replaced tensors, in order."""
         return tuple(override.name for override in self.config.overrides)
 
+    @property
+    def has_scaling(self) -> bool:
+        """Whether the scaling is a tensor of its own: it varies by channel, or by site where the weights do not."""
+        by_site = self.config.scaling is ScalingKind.LEARNED and self.projection.shared_W
+        return self.config.scaling is ScalingKind.CHANNEL or by_site
+
     def sizes(self, side: Side) -> tuple[int, int]:
         """(in, out) of a projection."""
         d, k = self.config.hidden_size, self.bottleneck
@@ -108,6 +115,7 @@ class BankLayout:
             and all(site.bottleneck_size <= self.bottleneck for site in config.sites)
             and mine.shared_phm_rule <= its.shared_phm_rule
             and (not mine.shared_W or (its.shared_W and len(config.sites) == len(self.config.sites)))
+            and (self.has_scaling or not (mine.shared_W and config.scaling is ScalingKind.LEARNED))
             and (self.config.bias_up or not config.bias_up)
         )
         if not fits:
@@ -146,8 +154,7 @@ class BankLayout:
         arrays: dict[str, Array] = {"down.bias": np.zeros((1, k))}
         if self.config.bias_up:
             arrays["up.bias"] = np.zeros((1, d))
-        by_channel = self.config.scaling is ScalingKind.CHANNEL
-        if by_channel:
+        if self.has_scaling:
             arrays["scaling"] = np.zeros((1, d))
         scaling: Array | float = 1.0
         if adapter is not None:
@@ -156,7 +163,7 @@ class BankLayout:
             n = self.projection.phm_dim or 1
             arrays["down.bias"][0] = _padded(bias.reshape(n, -1), (n, k // n)).reshape(-1)
             given = np.asarray(site.scaling, np.float64)
-            if by_channel:
+            if self.has_scaling:
                 arrays["scaling"][0] = given
             else:
                 scaling = given

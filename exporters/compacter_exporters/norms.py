@@ -148,17 +148,17 @@ def _constant_operand(value: ir.Value, op_type: str) -> Slot | None:
 
 
 def between(x: ir.Value, output: ir.Value) -> tuple[ir.Node, ...]:
-    """The nodes that compute `output` from `x`, constants left out, each after those it depends on."""
-    ordered: dict[ir.Node, None] = {}
+    """The nodes that compute `output` from `x`, without those that do not depend on it, each after those it needs."""
+    depends: dict[ir.Node, bool] = {}
 
-    def visit(value: ir.Value) -> None:
+    def visit(value: ir.Value) -> bool:
         node = value.producer()
-        if value is x or node is None or node in ordered or constant_of(value) is not None:
-            return
-        for operand in node.inputs:
-            if operand is not None:
-                visit(operand)
-        ordered[node] = None
+        if value is x or node is None:
+            return value is x
+        if node not in depends:
+            found = [visit(operand) for operand in node.inputs if operand is not None]
+            depends[node] = any(found)
+        return depends[node]
 
     visit(output)
-    return tuple(ordered)
+    return tuple(node for node, is_between in depends.items() if is_between)

@@ -105,7 +105,7 @@ def test_biases_of_the_backbone_are_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.spec("LNK-14")
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_every_projection(kind: ProjectionKind, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -99,7 +99,7 @@ def made(options: StackOptions, **changes: Any) -> tuple[BackboneStack, Adapter]
 
 
 @pytest.mark.spec("LNK-3")
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_every_projection(kind: ProjectionKind, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

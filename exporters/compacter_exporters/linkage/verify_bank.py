@@ -8,13 +8,14 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Adapter, Array
+from compacter_core.layout import Part
 from compacter_core.linkage.bank import ADAPTER_ID, BankLayout
 from compacter_core.linkage.description import Description, read_description
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_sum
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears
-from compacter_exporters.linkage.static import unfold
+from compacter_exporters.linkage.static import BeforeBias, unfold
 from compacter_exporters.linkage.static_bank import merge_entry
 from compacter_exporters.linkage.verify import OpenVerifier, values_named
 from compacter_exporters.present import present_in, require_all
@@ -37,6 +38,7 @@ class _Probed:
         batch: rows.
         inputs: what was drawn.
         seed: with which seed.
+        dtype: type of the graph's floats.
     """
 
     plain: Mapping[str, Array]
@@ -44,6 +46,7 @@ class _Probed:
     batch: int
     inputs: Mapping[str, Array]
     seed: int
+    dtype: ir.DataType
 
 
 def verify_bank(
@@ -72,12 +75,13 @@ def verify_bank(
     names = set[str]().union(*(verifier.names() for verifier in verifiers))
     values = run_with(real, model.parent, inputs, values_named(real.graph, names), providers)
     plain = run_model(model, inputs, [str(output.name) for output in real.graph.outputs], providers)
-    probed = _Probed(plain, values, len(choice), drawn, seed)
+    dtype = ir.DataType.from_numpy(description.dtype.memory)
+    probed = _Probed(plain, values, len(choice), drawn, seed, dtype)
     reports = {
         f"{index} {adapter.config.name}": _report(verifier, probed, _rows(choice, key))
         for index, (adapter, key, verifier) in enumerate(zip(adapters, keys, verifiers, strict=True))
     }
-    bare = _unchanged(verifiers[0], probed, _rows(choice, None))
+    bare = _unchanged(verifiers[0], description, probed, _rows(choice, None))
     report = joined(reports)
     return replace(report, sites={**report.sites, **bare})
 
@@ -103,7 +107,6 @@ def _report(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> VerifyR
     columns = {str(layers[-1].linear.output.name): layers[-1].linear.weight.shape[1]} if layers else {}
     values = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.values.items()}
     plain = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.plain.items()}
-    numbers = Numbers.of(next(iter(verifier.sites.located.values())).linear.dtype)
     return VerifyReport(
         adapter=verifier.adapter.config.name,
         forms=verifier.forms(),
@@ -111,7 +114,7 @@ def _report(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> VerifyR
         sums=verifier.sites.sum_checks(values),
         norms=verifier.norms.checks(values),
         head=verifier.head.checks(values),
-        agreement=agreement(plain, values, numbers),
+        agreement=agreement(plain, values, Numbers.of(probed.dtype)),
         inputs={name: array.shape for name, array in probed.inputs.items()},
         seed=probed.seed,
     )
@@ -124,7 +127,7 @@ def _part(array: Array, batch: int, rows: list[int], columns: int | None) -> Arr
     return part if columns is None else part[..., :columns]
 
 
-def _unchanged(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> dict[str, Check]:
+def _unchanged(verifier: OpenVerifier, description: Description, probed: _Probed, rows: list[int]) -> dict[str, Check]:
     """Check that rows without an adapter have none: o is the sublayer's own output at each site."""
     checks = {}
     for site_id, located in verifier.sites.located.items():
@@ -133,6 +136,15 @@ def _unchanged(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> dict
         base, output = (
             _part(probed.values[str(name)], probed.batch, rows, None) for name in (start, located.output.name)
         )
-        added = np.zeros(base.shape[-1]) if early is None else early.bias
+        added = np.zeros(base.shape[-1]) if early is None else _bias(description, site_id, early)
         checks[f"{BACKBONE}: {site_id}"] = check_sum(base, added, output, Numbers.of(located.linear.dtype))
     return checks
+
+
+def _bias(description: Description, site_id: str, early: BeforeBias) -> Array:
+    """The backbone's own bias at a site, also where an adapter replaces it."""
+    backbone = description.template.backbone
+    modules = None if backbone is None else backbone.modules.get(site_id)
+    name = None if modules is None else f"{modules.linear}.bias"
+    opened = {override.name for override in description.template.overrides}
+    return early.bias if name is None or name not in opened else description.replaced(Part.OVERRIDE, name)
