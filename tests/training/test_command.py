@@ -8,7 +8,16 @@ import pytest
 from compacter_core.cli import train as command
 from compacter_core.cli.main import build_parser, main
 from compacter_core.methods import Method
-from compacter_core.pytorch.training import FULL_FINE_TUNING, AdapterRecipe, FullRecipe, Schedule
+from compacter_core.pytorch.training import (
+    FULL_FINE_TUNING,
+    PRESETS,
+    AdapterRecipe,
+    FullRecipe,
+    Preset,
+    Schedule,
+    Task,
+    TrainSettings,
+)
 from compacter_core.vocabulary import Activation
 
 Data = tuple[str, str]
@@ -82,6 +91,102 @@ def test_every_option_reaches_the_settings() -> None:
     schedule = settings.schedule
     assert (schedule.epochs, schedule.batch_size, schedule.warmup, schedule.decay.value) == (7, 5, 0.5, "cosine")
     assert (schedule.weight_decay, schedule.patience, schedule.seed) == (0.1, 2, 11)
+
+
+WORDS = ["train", "--backbone", "b", "--train", "t", "--validation", "v", "-o", "o"]
+
+
+def settings_of(*options: str) -> TrainSettings:
+    return command._settings(build_parser().parse_args([*WORDS, *options]))
+
+
+def test_options_of_other_tasks_reach_the_settings() -> None:
+    settings = settings_of(
+        *("--task", "token-classification", "--tokens-column", "a", "--tags-column", "b", "--target-column", "c"),
+        *("--max-target-length", "9", "--num-beams", "3", "--logging-dir", "logs", "--warmup-steps", "7"),
+    )
+    assert settings.task is Task.TOKEN_CLASSIFICATION
+    assert (settings.columns.tokens, settings.columns.tags, settings.columns.target) == ("a", "b", "c")
+    assert (settings.max_target_length, settings.num_beams, settings.logging_dir) == (9, 3, "logs")
+    assert settings.schedule.warmup_steps == 7
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_every_kind_of_task_has_its_word(task: Task) -> None:
+    assert settings_of("--task", task.value).task is task
+
+
+def test_the_papers_preset_is_the_papers() -> None:
+    settings = settings_of("--preset", "paper", "--method", "compacter++")
+    assert settings.recipe == AdapterRecipe(
+        method=Method.COMPACTER_PLUS_PLUS,
+        reduction_factor=32,
+        phm_dim=4,
+        phm_rank=1,
+        non_linearity=Activation.GELU_NEW,
+        train_norms=True,
+        learning_rate=3e-3,
+    )
+    schedule = settings.schedule
+    assert (schedule.epochs, schedule.batch_size, schedule.warmup_steps) == (20, 100, 500)
+    assert schedule.rising_steps(10_000) == 500
+
+
+def test_what_is_typed_goes_before_the_preset() -> None:
+    settings = settings_of("--preset", "paper", "--batch-size", "8", "--phm-dim", "8", "--warmup", "0.25")
+    assert isinstance(settings.recipe, AdapterRecipe)
+    assert (settings.recipe.phm_dim, settings.recipe.reduction_factor) == (8, 32)
+    assert (settings.schedule.batch_size, settings.schedule.epochs) == (8, 20)
+    assert settings.schedule.rising_steps(1000) == 250
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_every_preset_has_its_word(preset: Preset) -> None:
+    assert settings_of("--preset", preset.value).schedule == PRESETS[preset][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "task", "sources"),
+    [
+        (("--dataset", "glue/mrpc"), Task.CLASSIFICATION, ("nyu-mll/glue:mrpc@train", "nyu-mll/glue:mrpc@validation")),
+        (("--task-name", "stsb"), Task.REGRESSION, ("nyu-mll/glue:stsb@train", "nyu-mll/glue:stsb@validation")),
+        (
+            ("--task-name", "mnli", "--task", "seq2seq"),
+            Task.SEQ2SEQ,
+            ("nyu-mll/glue:mnli@train", "nyu-mll/glue:mnli@validation_matched"),
+        ),
+        (
+            ("--dataset", "super_glue/copa", "--train", "a.jsonl", "--validation", "b.csv"),
+            Task.SEQ2SEQ,
+            ("a.jsonl", "b.csv"),
+        ),
+    ],
+)
+def test_a_published_task_brings_its_rows_and_its_kind(
+    options: tuple[str, ...], task: Task, sources: tuple[str, str]
+) -> None:
+    words = ["train", "--backbone", "b", "-o", "o", *options]
+    settings = command._settings(build_parser().parse_args(words))
+    assert settings.task is task
+    assert (settings.train, settings.validation) == sources
+
+
+def test_a_run_without_data_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--backbone", "b", "-o", "o"]) == 2
+    assert capfd.readouterr().err.startswith("compacter: E001: no data")
+
+
+def test_a_glue_task_is_trained_from_files_as_text_to_text(
+    t5_backbone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cola.csv"
+    path.write_text("sentence,label\n" + "cat red,1\ndog blue,0\n" * 8)
+    words = ["train", "--backbone", str(t5_backbone), "--dataset", "glue/cola", "--task", "seq2seq"]
+    words += ["--train", str(path), "--validation", str(path), "-o", str(tmp_path / "out"), "--epochs", "1"]
+    assert main([*words, "--reduction-factor", "4", "--no-progress", "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["history"]["goal"] == "matthews"
+    assert set(result["best"]) == {"epoch", "step", "loss", "matthews"}
 
 
 @pytest.mark.parametrize("method", [*Method, FULL_FINE_TUNING])

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from compacter_core.pytorch import from_pretrained
 from compacter_core.pytorch.training import AdapterRecipe, FullRecipe, Schedule, TrainSettings, read_file, train
 from compacter_core.pytorch.training.examples import Columns
 from compacter_core.pytorch.training.progress import ProgressBar
+from compacter_core.pytorch.training.trainer import last_checkpoint
 from tests.support.models import TINY_METHODS
 from tests.training.toy import CLASSES
 
@@ -90,6 +95,33 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     assert resumed.history.evaluations == whole.history.evaluations
 
 
+def test_a_killed_run_resumes_to_the_same_bits(t5_backbone: Path, data: tuple[str, str], tmp_path: Path) -> None:
+    """Two epochs at once against two with a SIGKILL in the second, each in processes of their own."""
+    words = [sys.executable, "-m", "compacter_core", "train", "--backbone", str(t5_backbone), "--task", "seq2seq"]
+    words += ["--train", data[0], "--validation", data[1], "--reduction-factor", "4", "--batch-size", "8"]
+    words += ["--epochs", "2", "--no-progress", "-o"]
+    subprocess.run([*words, str(tmp_path / "whole")], check=True, capture_output=True)
+    parts = tmp_path / "parts"
+    with subprocess.Popen([*words, str(parts)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and not list(parts.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (parts / ADAPTER).exists()
+    subprocess.run([*words, str(parts), "--resume"], check=True, capture_output=True)
+    assert (parts / ADAPTER).read_bytes() == (tmp_path / "whole" / ADAPTER).read_bytes()
+    logs = [json.loads((path / "training_log.json").read_text()) for path in (tmp_path / "whole", parts)]
+    assert logs[0]["history"] == logs[1]["history"]
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((5, "{}"), (10, '{"epoch": '), (15, None)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if state is not None:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path).name == "checkpoint-5"
+
+
 def test_checkpoints_are_adapters(
     backbone: Path, data: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +131,8 @@ def test_checkpoints_are_adapters(
     names = {path.name for path in checkpoint.iterdir()}
     assert ADAPTER in names
     assert not names & {"model.safetensors", "pytorch_model.bin", "training_args.bin"}
+    # The adapter, and two moments of what trains.
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) < (backbone / "model.safetensors").stat().st_size
     assert load_adapter(checkpoint).config == load_adapter(result.output).config
 
 

@@ -1,4 +1,4 @@
-"""A task that a tiny model learns: the class is the kind of word that the text has most of."""
+"""Tasks that a tiny model learns: about the kinds of words of a text."""
 
 import random
 
@@ -6,14 +6,31 @@ CLASSES = {"animals": ("cat", "dog", "cow"), "colours": ("red", "green", "blue")
 WORDS = tuple(word for words in CLASSES.values() for word in words)
 
 
-def toy_rows(count: int, seed: int) -> list[dict[str, str]]:
-    """`count` rows, classes in turn; each has more words of its class than of all others."""
+KIND = {word: kind for kind, words in CLASSES.items() for word in words}
+
+
+def toy_rows(count: int, seed: int) -> list[dict[str, object]]:
+    """`count` rows, classes in turn; each has more words of its class than of all others.
+
+    A row is one of every kind of task: `label` and `target` are the class, `number` is the share of animals, `tokens`
+    are the words with their kinds in `labels`.
+    """
     generator = random.Random(seed)  # noqa: S311 (no secret depends on it)
-    rows = []
+    rows: list[dict[str, object]] = []
     for index in range(count):
         label = tuple(CLASSES)[index % len(CLASSES)]
         own = generator.choices(CLASSES[label], k=generator.randint(3, 6))
         words = own + generator.choices(WORDS, k=2)
         generator.shuffle(words)
-        rows.append({"text": " ".join(words), "label": label})
+        kinds = [KIND[word] for word in words]
+        rows.append(
+            {
+                "text": " ".join(words),
+                "label": label,
+                "target": label,
+                "number": kinds.count("animals") / len(kinds),
+                "tokens": words,
+                "labels": kinds,
+            }
+        )
     return rows
