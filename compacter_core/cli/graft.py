@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from compacter_core.cli.command import Outcome, needs, new_parser
 from compacter_core.cli.import_adapter import KINDS, add_source_options, read_source
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.linkage.kinds import Linkage
 
 if TYPE_CHECKING:
     from compacter_core.cli.command import Subparsers
@@ -19,6 +20,8 @@ compacter graft backbone adapter -o merged
 compacter graft t5-graphs adapter -o merged
 compacter graft backbone adapter/adapter_model.safetensors -o backbone/banking77.onnx
 compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --json
+compacter graft backbone adapter -o swappable --linkage swappable
+compacter graft backbone adapter -o bank --linkage bank
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 """
 FORMS = ("auto", "fold", "plain")
@@ -57,6 +60,14 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--form", choices=FORMS, default="auto", help="how sites are written (default: fold where it is possible)"
     )
     parser.add_argument(
+        "--linkage",
+        choices=list(Linkage),
+        default=Linkage.MERGED.value,
+        help="merged: this adapter, inside the graph; swappable: one adapter at a time, given with a run; bank: each "
+        "row of a batch has its own. For the last two ADAPTER is a template: it decides sites, norms and head, and "
+        "is given to the model like any other (default: %(default)s)",
+    )
+    parser.add_argument(
         "--from",
         dest="kind",
         choices=list(KINDS),
@@ -71,7 +82,8 @@ def run(args: argparse.Namespace) -> Outcome:
         import compacter_exporters.graft  # noqa: F401 the import is the question
 
     with _adapter_file(args) as (adapter, notes):
-        data, text = (_into_set if is_set(args.backbone) else _into_file)(args, adapter)
+        graft_into = _into_file if args.linkage == Linkage.MERGED else _open
+        data, text = (_into_set if is_set(args.backbone) else graft_into)(args, adapter)
     data |= {} if args.kind is None else {"notes": list(notes)}
     return Outcome(data, "\n".join([text, *(f"note: {note}" for note in notes)]))
 
@@ -88,8 +100,38 @@ def _into_file(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, objec
     return report.as_dict(), f"grafted {report.adapter} into {backbone}: {output} ({_counts(report.forms)})"
 
 
+def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
+    """Open one graph for adapters at run time.
+
+    Raises:
+        CompacterError: E001 for a form, which only a merged adapter has.
+    """
+    from compacter_exporters.linkage.bank import graft_bank
+    from compacter_exporters.linkage.swappable import graft_swappable
+
+    if args.form != FORMS[0]:
+        raise CompacterError(ErrorCode.E001, "--form is for the linkage merged", value=args.form, expected=FORMS[0])
+    backbone, output = model_path(args.backbone), model_path(args.output)
+    companions = _missing_companions(backbone.parent, output.parent)
+    report = (graft_bank if args.linkage == Linkage.BANK else graft_swappable)(backbone, template, output)
+    _copy(companions)
+    return report.as_dict(), f"opened {backbone} for adapters ({args.linkage}): {output} ({len(report.sites)} sites)"
+
+
 def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:
-    """Graft into every graph of a directory that holds a site; everything else there is copied."""
+    """Graft into every graph of a directory that holds a site; everything else there is copied.
+
+    Raises:
+        CompacterError: E001 for another linkage than merged, besides what grafting raises.
+    """
+    if args.linkage != Linkage.MERGED:
+        raise CompacterError(
+            ErrorCode.E001,
+            "a directory of graphs can only be merged",
+            value=args.linkage,
+            expected=Linkage.MERGED.value,
+            remedy="Open each graph by itself: name its .onnx file.",
+        )
     from compacter_exporters.forms import Form
     from compacter_exporters.graft_set import graft_directory
 

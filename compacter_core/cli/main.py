@@ -18,6 +18,7 @@ from compacter_core.cli import (
     graft,
     import_adapter,
     inspect,
+    pack,
     run,
     train,
     verify,
@@ -25,7 +26,20 @@ from compacter_core.cli import (
 from compacter_core.cli.command import Outcome
 from compacter_core.errors import CompacterError, ErrorCode
 
-_MODULES = (train, export, graft, run, verify, inspect, extract, count, import_adapter, export_adapter, conformance)
+_MODULES = (
+    train,
+    export,
+    graft,
+    pack,
+    run,
+    verify,
+    inspect,
+    extract,
+    count,
+    import_adapter,
+    export_adapter,
+    conformance,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ _EXAMPLES = """
 compacter run merged "My card has not arrived." "What is the exchange rate?"
 compacter run merged/model.onnx --input validation.jsonl --output predictions.jsonl
 compacter run merged --input reviews.txt --provider cuda --batch-size 128 --json
+compacter run swappable --input reviews.txt --adapter reviews.onnx_adapter
 compacter run backbone --input texts.txt --arrays embeddings.npz
 """
 
@@ -37,6 +38,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the predictions to this file, as JSONL")
     parser.add_argument("--arrays", type=Path, metavar="FILE", help="write the model's outputs instead, as .npz")
     parser.add_argument(
+        "--adapter",
+        metavar="FILE",
+        help="for a swappable model an .onnx_adapter file, and for it and for a bank an adapter file or its directory "
+        "(default: the backbone alone)",
+    )
+    parser.add_argument(
         "--provider", action="append", metavar="NAME", help="cuda, cpu, …; may be repeated, in order of preference"
     )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="rows per batch (default: %(default)s)")
@@ -53,7 +60,8 @@ def run(args: argparse.Namespace) -> Outcome:
     if args.arrays is not None:
         return _run_arrays(session, items, args)
     inputs = [item.model_input for item in items]
-    predictions = session.classify(inputs, batch_size=args.batch_size, progress=sys.stderr.isatty())
+    adapter = _adapter(session, args)
+    predictions = session.classify(inputs, adapter=adapter, batch_size=args.batch_size, progress=sys.stderr.isatty())
     rows = [_row(item, prediction) for item, prediction in zip(items, predictions, strict=True)]
     summary = {"rows": len(rows), "providers": list(session.providers)} | _accuracy(items, predictions)
     if args.output is None:
@@ -72,12 +80,19 @@ def _run_arrays(session: "Session", items: Sequence[Item], args: argparse.Namesp
     from compacter_core.format.atomic import atomic_write
 
     inputs = [item.model_input for item in items]
-    outputs = session.run(inputs, batch_size=args.batch_size, progress=sys.stderr.isatty())
+    adapter = _adapter(session, args)
+    outputs = session.run(inputs, adapter=adapter, batch_size=args.batch_size, progress=sys.stderr.isatty())
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **outputs)
     atomic_write(args.arrays, buffer.getvalue())
     shapes = {name: list(array.shape) for name, array in outputs.items()}
     return Outcome({"arrays": str(args.arrays), "shapes": shapes}, f"wrote {args.arrays}: {shapes}")
+
+
+def _adapter(session: "Session", args: argparse.Namespace) -> str | None:
+    """What to run with: for a bank the name under which the adapter was added to it."""
+    source: str | None = args.adapter
+    return source if source is None or not session.has_bank else session.bank.add(source)
 
 
 def _row(item: Item, prediction: "Prediction") -> dict[str, object]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """
 compacter verify merged --adapter adapter
 compacter verify merged/model.onnx --adapter adapter/adapter_model.safetensors --seed 7 --json
+compacter verify bank --adapter banking77 --adapter reviews
 """
 
 
@@ -31,7 +32,15 @@ def add_parser(subparsers: "Subparsers") -> None:
         metavar="MODEL",
         help="made by compacter graft: an .onnx file, or a directory; without a model.onnx in it, all its graphs",
     )
-    parser.add_argument("--adapter", type=Path, required=True, metavar="ADAPTER", help="the adapter file, or directory")
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="ADAPTER",
+        help="the adapter file, or directory; may be repeated for a model that takes adapters at run time: a bank gets "
+        "them all in one batch",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random inputs (default: %(default)s)")
     parser.add_argument(
         "--provider", action="append", metavar="NAME", help="execution provider; may be repeated (default: the CPU)"
@@ -41,8 +50,8 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> Outcome:
     """Verify; a model that differs is exit code 1."""
     with needs("onnx,cpu"):
-        from compacter_exporters.verify import verify
+        from compacter_exporters.verify import verify_all
 
     model = args.model if is_set(args.model) else model_path(args.model)
-    report = verify(model, args.adapter, seed=args.seed, providers=args.provider)
+    report = verify_all(model, args.adapter, seed=args.seed, providers=args.provider)
     return Outcome(report.as_dict(), report.as_text(), ok=report.ok)

@@ -13,8 +13,8 @@ largest bottleneck, n and r of the projections, in and out the sizes of a projec
     rule               phm       [1, n n, n]              A as [(a, b), i]
     down.bias                    [S, 1, k]          bd, or bd + b Wd where the adapter reads m = h - b
     up.bias                      [S, 1, d]          scaling bu
-    scaling                      [S, 1, d]          if trained by channel, or by site with shared fast weights; else part
-                                                    of the up-projection
+    scaling                      [S, 1, d]          if trained by channel, or by site with shared fast weights; else
+                                                    part of the up-projection
     overrides                    [O, d]             replaced tensors in the template's order
     head.<layer>.weight          [in, out]          out of the last layer: of the largest head in the bank
     head.<layer>.bias            [1, out]           minus infinity where an adapter has no label

@@ -14,7 +14,6 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from safetensors import SafetensorError
@@ -25,6 +24,7 @@ from compacter_core.config import AdapterConfig
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.config_json import config_from_json, config_to_json
 from compacter_core.layout import Part
+from compacter_core.linkage.kinds import Linkage
 
 KIND: Final = "compacter.linkage"
 DTYPE: Final = "compacter.dtype"
@@ -32,17 +32,6 @@ TEMPLATE: Final = "compacter.template"
 BACKBONE: Final = "compacter.backbone"
 
 _REMEDY: Final = "Graft again; an optimiser or another tool has changed the model."
-
-
-class Linkage(StrEnum):
-    """How a graph and its adapters come together.
-
-    merged: one adapter inside the graph; swappable: one at a time, given with a run; bank: one per row of the batch.
-    """
-
-    MERGED = "merged"
-    SWAPPABLE = "swappable"
-    BANK = "bank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

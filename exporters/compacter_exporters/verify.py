@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compacter_core.adapter import Adapter
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.description import describes_itself
 from compacter_core.vocabulary import NormStyle
@@ -28,7 +29,7 @@ from compacter_exporters.verify_norms import NormVerifier
 from compacter_exporters.verify_report import VerifyReport, joined
 from compacter_exporters.verify_sites import SiteVerifier
 
-__all__ = ["AGREEMENT", "VerifyReport", "verify"]
+__all__ = ["AGREEMENT", "VerifyReport", "verify", "verify_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,32 @@ def verify(
     Raises:
         CompacterError: E005; what reading an adapter raises; E401 or E604 for a model of another backbone; E701, E704.
     """
-    loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    return verify_all(model, [adapter], seed=seed, providers=providers, batch=batch, length=length)
+
+
+def verify_all(
+    model: Path,
+    adapters: Sequence[Path | Adapter],
+    *,
+    seed: int = 0,
+    providers: Sequence[str] | None = None,
+    batch: int = 2,
+    length: int = 8,
+) -> VerifyReport:
+    """Compare a model with the reference for several adapters; arguments and errors as `verify`.
+
+    Raises:
+        CompacterError: E001 for several adapters and a model that has one inside.
+    """
     path = Path(model)
-    run = _Run(providers, seed, batch, length)
+    loaded, *others = [one if isinstance(one, Adapter) else load_adapter(one) for one in adapters]
     if path.is_file() and describes_itself(load_graph(path).metadata_props):
-        return verify_open(path, [loaded], seed=seed, providers=providers, batch=batch, length=length)
+        return verify_open(path, [loaded, *others], seed=seed, providers=providers, batch=batch, length=length)
+    if others:
+        raise CompacterError(
+            ErrorCode.E001, "the model has one adapter inside", value=len(adapters), expected="one --adapter"
+        )
+    run = _Run(providers, seed, batch, length)
     regions: list[Region] = []
     present: list[Present] = []
     reports: dict[str, VerifyReport] = {}

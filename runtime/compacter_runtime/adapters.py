@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from compacter_core.linkage.description import Linkage, describes_itself, read_description
+from compacter_core.linkage.description import describes_itself, read_description
+from compacter_core.linkage.kinds import Linkage
 from compacter_runtime.bank import Bank
 from compacter_runtime.choosing import Adapters, NoAdapters, Swappable
 

@@ -13,9 +13,10 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_runtime.adapters import open_adapters
 from compacter_runtime.bank import Bank
+from compacter_runtime.batches import Batch, assembled, slices
 from compacter_runtime.choosing import AdapterChoice, Swappable
 from compacter_runtime.labels import Prediction, predict_rows, read_labels
-from compacter_runtime.model_inputs import Array, checked_arrays, dtype_of
+from compacter_runtime.model_inputs import Array, checked_arrays
 from compacter_runtime.onnx_adapter import PackedAdapter
 from compacter_runtime.providers import choose_providers, device_of, require_active
 from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
@@ -23,9 +24,6 @@ from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
 Inputs = Sequence[Text] | Mapping[str, Any]
 LOGITS = "logits"
 _PROGRESS_DELAY = 2.0
-
-# Rows of the result, and the inputs of the batch that gives them.
-_Batch = tuple[Array, dict[str, Array]]
 
 
 class Session:
@@ -77,6 +75,11 @@ class Session:
         return read_labels(self._session.get_modelmeta().custom_metadata_map, self.path.parent)
 
     @property
+    def has_bank(self) -> bool:
+        """Whether the model's linkage is bank."""
+        return isinstance(self._adapters, Bank)
+
+    @property
     def bank(self) -> Bank:
         """The adapters of a model with the linkage bank.
 
@@ -92,6 +95,22 @@ class Session:
             )
         return self._adapters
 
+    @property
+    def swappable(self) -> Swappable:
+        """What a swappable model takes.
+
+        Raises:
+            CompacterError: E703 if the model has another linkage.
+        """
+        if not isinstance(self._adapters, Swappable):
+            raise CompacterError(
+                ErrorCode.E703,
+                "the model does not take one adapter at a time",
+                value=str(self.path),
+                remedy="Make one that does with `compacter graft --linkage swappable`.",
+            )
+        return self._adapters
+
     def load_adapter(self, source: Path | str | Adapter) -> PackedAdapter:
         """An adapter for `run(…, adapter=…)` of a swappable model, checked once.
 
@@ -103,14 +122,7 @@ class Session:
                 backbone, or one the model has no places for; E601, E602, E603, E303, E304, E305 for a packed file that
                 is damaged or incomplete; what reading an adapter raises.
         """
-        if not isinstance(self._adapters, Swappable):
-            raise CompacterError(
-                ErrorCode.E703,
-                "the model does not take one adapter at a time",
-                value=str(self.path),
-                remedy="Make one that does with `compacter graft --linkage swappable`.",
-            )
-        return self._adapters.load(source)
+        return self.swappable.load(source)
 
     def run(
         self, inputs: Inputs, *, adapter: AdapterChoice = None, batch_size: int = 32, progress: bool = False
@@ -137,7 +149,7 @@ class Session:
         if isinstance(inputs, Mapping):
             arrays = checked_arrays(inputs, self._inputs)
             rows = len(next(iter(arrays.values())))
-            batches = _slices(arrays, rows, batch_size)
+            batches = slices(arrays, rows, batch_size)
         elif isinstance(inputs, str):
             raise CompacterError(ErrorCode.E703, "inputs is one text", value=inputs, expected="a list of texts")
         else:
@@ -152,7 +164,7 @@ class Session:
                 ):
                     parts[name].append((positions, value))
                 bar.update(len(positions))
-        return {value.name: _assemble(parts[value.name], rows, value) for value in self._session.get_outputs()}
+        return {value.name: assembled(parts[value.name], rows, value) for value in self._session.get_outputs()}
 
     def classify(
         self, inputs: Inputs, *, adapter: AdapterChoice = None, batch_size: int = 32, progress: bool = False
@@ -191,7 +203,7 @@ class Session:
             )
         return encoder
 
-    def _text_batches(self, texts: Sequence[Text], batch_size: int) -> Iterator[_Batch]:
+    def _text_batches(self, texts: Sequence[Text], batch_size: int) -> Iterator[Batch]:
         encodings = list(self._encoder.encode(texts)) if texts else []
         # Longest first: what does not fit into memory fails at once, and the progress bar only gets faster.
         order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
@@ -237,22 +249,3 @@ def _open(path: Path, asked: Sequence[str] | None, threads: int | None) -> onnxr
         ) from error
     require_active(session, asked)
     return session
-
-
-def _slices(arrays: dict[str, Array], rows: int, batch_size: int) -> Iterator[_Batch]:
-    for start in range(0, rows, batch_size):
-        part = slice(start, start + batch_size)
-        yield np.arange(rows)[part], {name: array[part] for name, array in arrays.items()}
-
-
-def _assemble(parts: Sequence[tuple[Array, Array]], rows: int, value: onnxruntime.NodeArg) -> Array:
-    """One array from the batches' outputs, each put at its rows' positions."""
-    if not parts:
-        free = [axis if isinstance(axis, int) else 0 for axis in value.shape[1:]]
-        return np.empty((rows, *free), dtype_of(value))
-    shapes = {output.shape[1:] for _, output in parts}
-    whole = np.zeros((rows, *map(max, zip(*shapes, strict=True))), parts[0][1].dtype)
-    for positions, output in parts:
-        index: tuple[Array | slice, ...] = (positions, *(slice(size) for size in output.shape[1:]))
-        whole[index] = output
-    return whole

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import ATTACH_PRESETS, Attach, Head, Override, Projection
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.linkage.description import Linkage, read_description
+from compacter_core.linkage.description import read_description
+from compacter_core.linkage.kinds import Linkage
 from compacter_core.linkage.swappable import swappable_tensors
 from compacter_core.vocabulary import Activation, Input, NormStyle, OverrideKind, ProjectionKind, ScalingKind, Skip
 from compacter_exporters.linkage.swappable import graft_swappable
@@ -227,6 +229,34 @@ def test_opening_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompacterError) as caught:
         graft_swappable(path, template, tmp_path / "again.onnx")
     assert caught.value.code is ErrorCode.E605
+
+
+@pytest.mark.spec("LNK-7")
+def test_inputs_of_the_graph(tmp_path: Path) -> None:
+    stack, template = made(StackOptions())
+    path = opened(tmp_path, stack, template)
+    defaults = {
+        str(value.name): value.const_value.numpy().shape
+        for value in ir.load(path).graph.inputs
+        if value.const_value is not None
+    }
+    sites = {"down.weight": (8, 0), "down.bias": (0,), "up.weight": (0, 8), "up.bias": (8,)}
+    expected = {f"compacter/{site_id(i)}/{name}": shape for i in range(2) for name, shape in sites.items()}
+    expected |= {f"compacter/override/{override.name}": (8,) for override in template.config.overrides}
+    expected |= {"compacter/head/classifier.weight": (0, 8), "compacter/head/classifier.bias": (0,)}
+    assert defaults == expected
+
+
+@pytest.mark.spec("LNK-6")
+@pytest.mark.parametrize("key", ["compacter.linkage", "compacter.dtype", "compacter.template", "compacter.backbone"])
+def test_missing_metadata_is_refused(tmp_path: Path, key: str) -> None:
+    stack, template = made(StackOptions())
+    metadata = dict(session(opened(tmp_path, stack, template)).get_modelmeta().custom_metadata_map)
+    read_description(metadata)
+    del metadata[key]
+    with pytest.raises(CompacterError) as caught:
+        read_description(metadata)
+    assert caught.value.code is ErrorCode.E601
 
 
 @pytest.mark.spec("LNK-6")

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
 
-STATEMENT_ID = re.compile(r"\b(CNV|FWD|PLC|GRD|INI|NUM|FMT|CFG|SKT|ERR|ONX|CNF|VER|SEC)-([0-9]+)\b")
+STATEMENT_ID = re.compile(r"\b(CNV|FWD|PLC|GRD|INI|NUM|FMT|CFG|SKT|ERR|ONX|LNK|CNF|VER|SEC)-([0-9]+)\b")
 
 _STATEMENT = re.compile(r"^- \*\*\[([A-Z]{3}-[0-9]+)\]\*\* ", re.MULTILINE)
 _END_OF_STATEMENT = re.compile(r"\n(?=\S)|\n\n(?!  )")

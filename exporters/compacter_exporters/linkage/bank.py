@@ -14,7 +14,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import BankLayout
-from compacter_core.linkage.description import Linkage
+from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.heads import HeadLayer

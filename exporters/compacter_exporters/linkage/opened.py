@@ -11,7 +11,8 @@ from compacter_core.adapter import Adapter, Array, DType
 from compacter_core.config import AdapterConfig, Attach, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.layout import Part
-from compacter_core.linkage.description import Description, Linkage
+from compacter_core.linkage.description import Description
+from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import Input, NormStyle, Skip
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graft import load_backbone

@@ -13,7 +13,8 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.format.reader import load_adapter
 from compacter_core.layout import Part
-from compacter_core.linkage.description import Description, Linkage
+from compacter_core.linkage.description import Description
+from compacter_core.linkage.kinds import Linkage
 from compacter_core.linkage.swappable import part_input, site_input
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter

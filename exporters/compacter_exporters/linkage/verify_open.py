@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compacter_core.adapter import Adapter
-from compacter_core.linkage.description import Linkage, read_description
+from compacter_core.linkage.description import read_description
+from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.verify_bank import verify_bank
 from compacter_exporters.linkage.verify_swappable import verify_swappable
