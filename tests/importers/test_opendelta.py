@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from compacter_core.adapter import DType
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.writer import adapter_bytes
 from compacter_core.importers.opendelta import from_opendelta
 from compacter_core.importers.result import ImportedAdapter
 from compacter_core.layout import Part
@@ -140,6 +142,29 @@ def test_buffers_of_older_versions_say_nothing(imported: Import, source: Callabl
     buffers["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
     change_state(directory / "pytorch_model.bin", lambda state: state.update(buffers))
     imported(directory, "gpt2-compacter")
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [(torch.float16, DType.F16), (torch.bfloat16, DType.BF16)])
+def test_half_precision_is_kept_exactly(
+    imported: Import, source: Callable[[str], Path], dtype: torch.dtype, kept: DType
+) -> None:
+    directory, exact = source("bert-compacter"), imported(FIXTURES / "bert-compacter", "bert-compacter").adapter
+    change_state(
+        directory / "pytorch_model.bin", lambda state: state.update({key: t.to(dtype) for key, t in state.items()})
+    )
+    adapter = imported(directory, "bert-compacter").adapter
+    assert adapter.dtype is kept
+    for name, array in exact.tensors.items():
+        assert (adapter.tensors[name] == torch.from_numpy(array).to(dtype).float().numpy()).all()
+    adapter_bytes(adapter)
+
+
+def test_safetensors_need_no_opt_in(imported: Import, source: Callable[[str], Path]) -> None:
+    directory, wanted = source("bert-compacter"), imported(FIXTURES / "bert-compacter", "bert-compacter")
+    save_file(torch.load(directory / "pytorch_model.bin"), directory / "model.safetensors")
+    (directory / "pytorch_model.bin").unlink()
+    found = imported(directory, "bert-compacter", allow_pickle=False)
+    assert adapter_bytes(found.adapter) == adapter_bytes(wanted.adapter)
 
 
 def test_the_backbone_is_needed() -> None:

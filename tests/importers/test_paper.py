@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.writer import adapter_bytes
 from compacter_core.importers.paper import from_compacter_paper
 from compacter_core.importers.result import ImportedAdapter
 from compacter_core.layout import Part, count_parameters
 from compacter_core.vocabulary import Activation, OverrideKind, ProjectionKind
+from tests.importers.checkpoints import save_index, save_pickle
 from tests.importers.comparing import Recorded, check_outputs
 from tests.importers.conftest import KnownBackbones
 from tests.importers.fixtures.make_paper import CASES, WIDTH
@@ -115,6 +117,17 @@ def test_one_name_of_the_shared_rule_is_enough(imported: Import, source: Callabl
 
     change_state(directory / "pytorch_model.bin", change)
     assert (imported(directory).adapter.tensors["shared.phm_rule"] == wanted).all()
+
+
+def test_shards_are_read_through_their_index(imported: Import, source: Callable[[str], Path]) -> None:
+    directory, wanted = source("compacter"), imported(FIXTURES / "compacter")
+    state = torch.load(directory / "pytorch_model.bin")
+    places = {key: f"shard-{index % 2}.bin" for index, key in enumerate(state)}
+    for shard in set(places.values()):
+        save_pickle(directory / shard, {key: tensor for key, tensor in state.items() if places[key] == shard})
+    (directory / "pytorch_model.bin").unlink()
+    save_index(directory / "pytorch_model.bin.index.json", places)
+    assert adapter_bytes(imported(directory).adapter) == adapter_bytes(wanted.adapter)
 
 
 def test_an_untied_copy_of_the_head_is_only_checked_if_asked(imported: Import, source: Callable[[str], Path]) -> None:
