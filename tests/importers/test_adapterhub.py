@@ -188,6 +188,7 @@ BAD_OPTIONS: dict[str, tuple[ErrorCode, dict[str, Any]]] = {
     "leave_out": (ErrorCode.E501, {"leave_out": ["first"]}),
     "residual_before_ln": (ErrorCode.E501, {"residual_before_ln": "never"}),
     "non_linearity": (ErrorCode.E501, {"non_linearity": None}),
+    "a layer that should be left out": (ErrorCode.E303, {"leave_out": [1]}),
     "phm_dim that does not divide d": (ErrorCode.E207, {"phm_dim": 3}),
 }
 

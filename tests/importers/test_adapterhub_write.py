@@ -34,7 +34,7 @@ from compacter_core.vocabulary import (
     Stack,
     Sublayer,
 )
-from tests.importers.hub_directories import options
+from tests.importers.hub_directories import OPTIONS
 
 D = 8
 KINDS = [kind for kind in ProjectionKind if kind is not ProjectionKind.LOW_RANK]
@@ -122,6 +122,8 @@ def test_what_is_written_is_read_again(
     again = from_adapterhub(folder).adapter
     same = ("hidden_size", "projection", "sites", "non_linearity", "bias_down", "bias_up", "scaling", "attach", "name")
     assert {what: getattr(again.config, what) for what in same} == {what: getattr(config, what) for what in same}
+    options = json.loads((folder / "adapter_config.json").read_text())["config"]
+    assert options["leave_out"] == sorted({0, 1, 2} - {site.layer for site in config.sites})
     assert again.dtype is dtype
     assert set(again.tensors) == set(adapter.tensors)
     assert all(np.array_equal(again.tensors[name], array) for name, array in adapter.tensors.items())
@@ -131,7 +133,7 @@ def test_what_is_written_is_read_again(
 def test_the_configuration_has_every_option(tmp_path: Path) -> None:
     save_adapterhub(adapter_of(config_of(non_linearity=Activation.GELU)), tmp_path / "out")
     written = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert written["config"] == options()
+    assert written["config"] == OPTIONS
     assert (written["version"], written["model_type"], written["name"]) == ("adapters.1.3.0", "bert", "a")
 
 

@@ -1,13 +1,13 @@
 """Which modules of a checkpoint are the sites of an adapter, and how each is placed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub.files import INTERFACE_FILE, HubConfig
-from compacter_core.importers.adapterhub.options import CONFIG_FILE
+from compacter_core.importers.adapterhub.options import CONFIG_FILE, Options
 from compacter_core.importers.adapterhub.placement import placement
 from compacter_core.importers.adapterhub.places import (
     Places,
@@ -21,7 +21,7 @@ from compacter_core.importers.adapterhub.places import (
 from compacter_core.importers.adapterhub.plugin import layers_of, plugin_placement
 from compacter_core.importers.result import KnownBackbone
 from compacter_core.importers.state import SourceState
-from compacter_core.vocabulary import Sublayer
+from compacter_core.vocabulary import Stack, Sublayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,7 @@ def make_plan(
     places = places_of(config.model_type) if interface is None else _plugin_places(interface, backbone)
     prefix, found = find_owners(tuple(state), places, config.name)
     if backbone is None:
-        layers: dict[str, int | None] = dict.fromkeys(
-            site_id for site_id in found if wants(config.options, Sublayer(site_id.split(".")[2]))
-        )
+        layers: dict[str, int | None] = dict.fromkeys(_asked_for(found, config.options))
     else:
         layers = dict(expected_sites(config.options, backbone.description))
     if prefix is None or not layers:
@@ -78,6 +76,15 @@ def make_plan(
         shared=f"{prefix}shared_parameters.{config.name}.",
         widths={site_id: _width(config, layer) for site_id, layer in layers.items() if layer is not None},
     )
+
+
+def _asked_for(sites: Iterable[str], options: Options) -> Iterator[str]:
+    """Those of the sites that the options ask for, as far as that is known without the number of layers."""
+    for site_id in sites:
+        stack, layer, sublayer = site_id.split(".")
+        is_left_out = Stack(stack) is Stack.ENCODER and int(layer) in options.leave_out
+        if wants(options, Sublayer(sublayer)) and not is_left_out:
+            yield site_id
 
 
 def _width(config: HubConfig, layer: int) -> int:
