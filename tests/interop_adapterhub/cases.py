@@ -54,6 +54,9 @@ CONFIGS: Final[dict[str, Callable[[], Any]]] = {
 }
 """Configurations of the library, made anew for each use since it changes what it is given."""
 
+OTHERS: Final = {"T5ForSequenceClassification": "t5"}
+"""Classes with a test of their own."""
+
 ADAPTER_MODELS: Final = {
     "BartAdapterModel": "bart",
     "BertAdapterModel": "bert",

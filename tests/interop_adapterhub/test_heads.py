@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from adapters import CompacterConfig, SeqBnConfig
 from torch import nn
 
@@ -121,3 +122,22 @@ def test_heads_that_no_class_has(model_type: str, head: dict[str, Any], world: W
     with pytest.raises(CompacterError) as refused:
         from_adapterhub(directory, backbone=world.known(LIBRARY[model_type]))
     assert refused.value.code is ErrorCode.E502
+
+
+def test_a_head_that_is_saved_with_the_whole_model(world: World, tmp_path: Path) -> None:
+    """What AdapterHub does with T5ForSequenceClassification, which it can save as a pickle alone."""
+    model_class = "T5ForSequenceClassification"
+    theirs = world.source(model_class)
+    directory = theirs.save(tmp_path, CompacterConfig(phm_dim=2, reduction_factor=4), use_safetensors=False)
+    head = torch.load(directory / "pytorch_model_head.bin")
+    assert len(head) > 50
+    result = from_adapterhub(directory, backbone=world.known(model_class), allow_pickle=True)
+    assert result.adapter.config.head is not None
+    assert len(result.adapter.config.head.shapes) == 4
+    want, ours = theirs.outputs(), world.plain(model_class)
+    assert difference(want, outputs_with(ours, result, theirs.inputs)) <= RELATIVE_F64
+    head["transformer.shared.weight"] += 1.0
+    torch.save(head, directory / "pytorch_model_head.bin")
+    with pytest.raises(CompacterError) as refused:
+        from_adapterhub(directory, backbone=world.known(model_class), allow_pickle=True)
+    assert refused.value.code is ErrorCode.E303

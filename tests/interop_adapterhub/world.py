@@ -11,7 +11,7 @@ from compacter_core.importers.adapterhub import from_adapterhub, save_adapterhub
 from compacter_core.importers.result import ImportedAdapter
 from compacter_core.pytorch import attach_adapter, detach
 from compacter_core.pytorch.known_backbone import TransformersBackbone, open_backbone
-from tests.interop_adapterhub.cases import ADAPTER_MODELS, MODELS, UNPREFIXED
+from tests.interop_adapterhub.cases import ADAPTER_MODELS, MODELS, OTHERS, UNPREFIXED
 from tests.interop_adapterhub.sources import LABELS, NAME, SHARED_FILE, Source, difference, run
 
 RELATIVE_F32: Final = 2e-5
@@ -34,7 +34,7 @@ class World:
 
     def _source(self, model_class: str) -> Source:
         """A model in AdapterHub's hands."""
-        return Source(self._folder / model_class, model_class, (MODELS | ADAPTER_MODELS)[model_class])
+        return Source(self._folder / model_class, model_class, (MODELS | OTHERS | ADAPTER_MODELS)[model_class])
 
     def _plain(self, model_class: str, of: str | None = None) -> Any:
         """The same model without AdapterHub; a class of its own loads the backbone `of` another one."""

@@ -13,6 +13,7 @@ import numpy as np
 from compacter_core.adapter import Array
 from compacter_core.config import Head
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers.adapterhub.places import prefix_of
 from compacter_core.importers.result import KnownBackbone
 from compacter_core.importers.state import SourceState
 
@@ -174,9 +175,23 @@ def _static_head(state: SourceState, model_class: str, label2id: Any, backbone: 
         for leaf in ("weight", "bias")
         if leaf == "weight" or f"{layer}.{leaf}" in state
     }
+    _pass_over_base(state, backbone)
     state.finish()
     labels = _labels(label2id, tensors[f"{found.layers[-1]}.weight"].shape[0], found.task)
-    return ImportedHead(backbone.head(model_class, shapes, labels), tensors)
+    own = {name: array.shape for name, array in tensors.items()}
+    return ImportedHead(backbone.head(model_class, own, labels), tensors)
+
+
+def _pass_over_base(state: SourceState, backbone: KnownBackbone) -> None:
+    """Takes what is no head: with T5ForSequenceClassification the library saves the whole model in the head's file."""
+    prefix = f"{prefix_of(backbone.description.model_type)}."
+    inside = [key for key in state if key.startswith(prefix)]
+    own = backbone.base_tensors() if inside else {}
+    for key in inside:
+        name = key.removeprefix(prefix)
+        is_adapter = ".adapters." in name or name.startswith("shared_parameters.")
+        if is_adapter or (name in own and np.array_equal(state.peek(key), own[name])):
+            state.take(key)
 
 
 def _labels(label2id: Any, count: int, task: str) -> tuple[str, ...]:
