@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_core.cli.command import EXIT_OK, Outcome, needs, new_parser
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import Method
 from compacter_core.vocabulary import Activation
@@ -57,8 +57,11 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> Outcome:
     """Trains and reports."""
     with needs("torch"):
+        from compacter_core.pytorch.distributed import is_first_process
         from compacter_core.pytorch.training import train
     result = train(_settings(args), args.output)
+    if not is_first_process():
+        raise SystemExit(EXIT_OK)  # the first one reports
     return Outcome(data=result.as_dict(), text=describe(result))
 
 
@@ -106,7 +109,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
     source = (
         "a .jsonl, .csv or .tsv file, or a data set NAME[:CONFIG][@SPLIT]. Rows have text, label and perhaps text_pair;"
-        " for seq2seq text and target, for causal-lm text and perhaps target; for token-classification the lists tokens "
+        " for seq2seq text and target; for causal-lm text and perhaps target; for token-classification lists: tokens "
         "and labels"
     )
     group.add_argument("--train", metavar="DATA", help=source)

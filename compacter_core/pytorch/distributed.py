@@ -5,6 +5,7 @@ them DTensors, DeepSpeed's ZeRO-3 parameters with a `ds_id`: there every process
 ZeRO-3 in `assign` too, in the same order.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,14 +51,29 @@ def class_name(model: nn.Module) -> str:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files: the first one, or the only one."""
-    is_alone = not (distributed.is_available() and distributed.is_initialized())
-    return is_alone or distributed.get_rank() == 0
+    """Whether this is the process that writes files and reports: the first one, or the only one."""
+    rank = distributed.get_rank() if _is_started() else int(os.environ.get("RANK", "0"))
+    return rank == 0
+
+
+def process_count() -> int:
+    """How many processes share the work; torchrun and accelerate tell before the processes have met."""
+    return distributed.get_world_size() if _is_started() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_all() -> None:
+    """Waits until every process has come here."""
+    if _is_started():
+        distributed.barrier()
 
 
 def is_partitioned(tensor: Tensor) -> bool:
     """Whether ZeRO-3 holds the tensor, whose local shape is then empty between its uses."""
     return hasattr(tensor, "ds_id")
+
+
+def _is_started() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def _is_dtensor(tensor: Tensor) -> bool:

@@ -9,8 +9,8 @@ PROCESSES = 2
 _ROOT = Path(__file__).parents[2]
 
 
-def torchrun(module: str, *arguments: str, **environment: str) -> None:
-    """Runs `python -m module arguments` in each process; fails with what they printed."""
+def torchrun(module: str, *arguments: str, **environment: str) -> str:
+    """Runs `python -m module arguments` in each process and returns stdout; fails with what is on stderr."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
     result = subprocess.run(
         [*command, "-m", module, *arguments],
@@ -21,4 +21,5 @@ def torchrun(module: str, *arguments: str, **environment: str) -> None:
         timeout=300,
         check=False,
     )
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.returncode == 0, result.stderr
+    return result.stdout

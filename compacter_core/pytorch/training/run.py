@@ -12,6 +12,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import create_config
 from compacter_core.pytorch.attach import attach
 from compacter_core.pytorch.bindings import describe_backbone
+from compacter_core.pytorch.distributed import is_first_process, wait_for_all
 from compacter_core.pytorch.pretrained import ParameterCounts, count_parameters, save_pretrained
 from compacter_core.pytorch.training.backbone import Start, load_backbone, quiet_transformers
 from compacter_core.pytorch.training.history import History, draw_curves, read_history
@@ -33,13 +34,14 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
 
     `output` gets the hub profile of the adapter (for full fine-tuning: the model and its tokenizer),
     `training_log.json` and, where matplotlib is installed, `training_curve.png`. While training it also has the
-    checkpoints.
+    checkpoints. Of several processes (torchrun) each takes its part of every batch, and the first one writes.
 
     Raises:
         CompacterError: E801, E802 and E005 for the data, E005 and E803 for the backbone, E006 if `output` holds
             something and `settings.resume` is off, E001 and E2xx for the settings.
     """
-    _check_output(output, resume=settings.resume)
+    if is_first_process():
+        _check_output(output, resume=settings.resume)
     callbacks = _callbacks(settings)
     strategy, rows = _read(settings)
     start = load_backbone(settings.backbone, strategy, revision=settings.revision, seed=settings.schedule.seed)
@@ -51,6 +53,7 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
     counts = _prepare(start, strategy, settings)
     history, seconds = _fit(start, data, settings, output, callbacks)
     _save(start, settings, output)
+    wait_for_all()  # before the checkpoints go that the others read
     result = TrainResult(
         output=output,
         history=history,
@@ -60,9 +63,10 @@ def train(settings: TrainSettings, output: Path) -> TrainResult:
         truncated=sum(part.truncated for part in encoded.values()),
         seconds=seconds,
     )
-    write_log(result, settings, max_length=limits.source)
-    _draw(result, settings)
-    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+    if is_first_process():
+        write_log(result, settings, max_length=limits.source)
+        _draw(result, settings)
+        shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
     return result
 
 
@@ -82,7 +86,9 @@ def _callbacks(settings: TrainSettings) -> list[TrainerCallback]:
     """What watches the run, for as far as it is wanted; made first, since packages may be missing."""
     patience = settings.schedule.patience
     found = [] if patience is None else [EarlyStoppingCallback(patience)]
-    return found if settings.logging_dir is None else [*found, tensorboard_callback(settings.logging_dir)]
+    if settings.logging_dir is None or not is_first_process():
+        return found
+    return [*found, tensorboard_callback(settings.logging_dir)]
 
 
 def _check_output(output: Path, *, resume: bool) -> None:
@@ -134,7 +140,7 @@ def _fit(
     trainer = trainer_class(recipe)(start.model, start.tokenizer, data, settings, checkpoints)
     for callback in callbacks:
         trainer.add_callback(callback)
-    if settings.progress:
+    if settings.progress and is_first_process():
         trainer.add_callback(ProgressBar(f"train {recipe.label}", goal))
     begin = time.perf_counter()
     with quiet_transformers():
@@ -145,7 +151,7 @@ def _fit(
 def _save(start: Start, settings: TrainSettings, output: Path) -> None:
     if isinstance(settings.recipe, AdapterRecipe):
         save_pretrained(start.model, output)
-    else:
+    elif is_first_process():
         with quiet_transformers():
             start.model.save_pretrained(output)
             start.tokenizer.save_pretrained(output)

@@ -17,8 +17,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.pytorch.attach import get_adapter
+from compacter_core.pytorch.distributed import process_count
 from compacter_core.pytorch.pretrained import save_pretrained
-from compacter_core.pytorch.training.encoding import EncodedDataset
+from compacter_core.pytorch.training.encoding import IGNORED, EncodedDataset
 from compacter_core.pytorch.training.optimiser import make_optimiser
 from compacter_core.pytorch.training.settings import AdapterRecipe, Recipe, Schedule, TrainSettings
 from compacter_core.pytorch.training.tasks import Strategy
@@ -76,10 +77,46 @@ class RecipeTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers is no
             self.optimizer = make_optimiser(model or self.model, self._recipe, self._schedule)
         return self.optimizer
 
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean over the items of a batch, whichever process has them.
+
+        Of several processes, each one's mean is weighted by its share of the items. The Trainer itself scales by their
+        number for every model that accepts the number of items, also for those that do not use it.
+        """
+        processes = process_count()
+        if processes == 1:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        items = (inputs["labels"] != IGNORED).sum()
+        share = items / self.accelerator.reduce(items, "sum")
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        loss = loss * (share * processes)
+        return (loss, outputs) if return_outputs else loss
+
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         """Batches of rows of similar length, for little padding; the Trainer's own option for it changed its name."""
-        sampler: Sampler[int] = LengthGroupedSampler(self._schedule.batch_size, lengths=self._lengths)
+        schedule = self._schedule
+        if process_count() > 1:
+            return CommonOrder(schedule.batch_size, self._lengths, schedule.seed)
+        sampler: Sampler[int] = LengthGroupedSampler(schedule.batch_size, lengths=self._lengths)
         return sampler
+
+
+class CommonOrder(LengthGroupedSampler):  # type: ignore[misc]  # transformers is not typed for mypy
+    """Batches of rows of similar length in an order that seed and epoch alone decide.
+
+    Every process deals them and takes its own part: the order must not depend on what dropout has drawn there.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self._seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self.generator = torch.Generator().manual_seed(hash((self._seed, epoch)))
 
 
 class AdapterTrainer(RecipeTrainer):
@@ -122,7 +159,7 @@ def _arguments(settings: TrainSettings, strategy: Strategy[Any], path: Path, *, 
     return Seq2SeqTrainingArguments(
         output_dir=str(path),
         num_train_epochs=schedule.epochs,
-        per_device_train_batch_size=schedule.batch_size,
+        per_device_train_batch_size=_rows_per_process(schedule.batch_size),
         per_device_eval_batch_size=schedule.eval_batch_size,
         learning_rate=settings.recipe.learning_rate,
         lr_scheduler_type=schedule.decay.value,
@@ -139,12 +176,27 @@ def _arguments(settings: TrainSettings, strategy: Strategy[Any], path: Path, *, 
         logging_steps=max(1, steps // 10),
         report_to="none",
         disable_tqdm=True,
+        use_cpu=not torch.accelerator.is_available(),  # said outright, processes on CPUs find each other
         dataloader_pin_memory=torch.cuda.is_available(),
         predict_with_generate=strategy.generates,
         # The decoder's start token counts too.
         generation_max_length=settings.max_target_length + 1,
         generation_num_beams=settings.num_beams,
     )
+
+
+def _rows_per_process(batch_size: int) -> int:
+    """A process' part of a batch.
+
+    Raises:
+        CompacterError: E001 if there are no equal parts, whose mean gradient would be another than the batch's.
+    """
+    processes = process_count()
+    if batch_size % processes:
+        raise CompacterError(
+            ErrorCode.E001, "batch_size", value=batch_size, expected=f"a multiple of the {processes} processes"
+        )
+    return batch_size // processes
 
 
 def last_checkpoint(directory: Path) -> Path:
