@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from compacter_core.adapter import Adapter
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Stack
 from compacter_exporters.graph import is_op
 from compacter_exporters.linears import find_linears
@@ -47,14 +48,19 @@ def present_in(regions: Iterable[Region], adapter: Adapter) -> list[Present]:
     for region in regions:
         sites = find_stacks(find_linears(region.graph), adapter)
         if sites:
-            part = restrict(adapter, {one.site.stack for one in sites.values()})
             norms = counted_norms(find_norms(region.graph), adapter.config.hidden_size)
+            is_whole = len(sites) == len(adapter.config.sites) and len(norms) == len(_described_norms(adapter))
+            part = adapter if is_whole else restrict(adapter, {one.site.stack for one in sites.values()})
             present.append(Present(region, part, sites, norms))
     return present
 
 
+def _described_norms(adapter: Adapter) -> tuple[str, ...]:
+    return () if adapter.config.backbone is None else adapter.config.backbone.norms
+
+
 def require_all(regions: Iterable[Region], present: Sequence[Present], adapter: Adapter) -> None:
-    """Every site of the adapter is in some graph.
+    """Every site of the adapter is in some graph, and every override goes into one.
 
     Raises:
         CompacterError: E401, E403 or E604 for the first that is not.
@@ -64,6 +70,16 @@ def require_all(regions: Iterable[Region], present: Sequence[Present], adapter: 
     if missing:
         layers = [layer for region in regions for layer in find_linears(region.graph)]
         find_sites(layers, replace(adapter, config=replace(adapter.config, sites=missing)))
+    placed = {override.name for one in present for override in one.adapter.config.overrides}
+    for override in adapter.config.overrides:
+        if override.name not in placed:
+            raise CompacterError(
+                ErrorCode.E604,
+                "an override is of a stack without a site, so that nothing tells which graph it is for",
+                value=override.name,
+                expected="overrides in stacks where the adapter has sites",
+                remedy="Train norms only where there are sites, or export the backbone as one graph.",
+            )
 
 
 def restrict(adapter: Adapter, stacks: Collection[Stack]) -> Adapter:
