@@ -79,7 +79,7 @@ _TRAINING: Final = frozenset(
     {"hypercomplex_nonlinearity", "learn_phm", "low_rank_w_init", "phm_c_init", "phm_init_range", "task_name"}
 )
 _KEY: Final = re.compile(
-    r"(?P<layer>(?:encoder|decoder)\.block\.[0-9]+\.layer\.[0-9]+)\.adapter_controller\.adapters\.(?P<task>.+)"
+    r"(?:encoder|decoder)\.block\.[0-9]+\.layer\.[0-9]+\.adapter_controller\.adapters\.(?P<task>.+)"
     r"\.(?:down|up)_sampler\.\w+"
 )
 _SIDES: Final = MappingProxyType({Side.DOWN: "down_sampler", Side.UP: "up_sampler"})
@@ -199,8 +199,7 @@ def _projection(options: ForeignOptions) -> Projection:
 
 def _find_sites(state: SourceState, options: ForeignOptions, backbone: Backbone) -> tuple[str, SamplerKeys]:
     """The one task, and the module of each site that the options ask for."""
-    found = [match for key in state if (match := _KEY.fullmatch(key))]
-    tasks = sorted({match["task"] for match in found})
+    tasks = sorted({match["task"] for key in state if (match := _KEY.fullmatch(key))})
     if len(tasks) != 1:
         raise CompacterError(
             ErrorCode.E502 if tasks else ErrorCode.E301,
@@ -208,13 +207,7 @@ def _find_sites(state: SourceState, options: ForeignOptions, backbone: Backbone)
             value=tasks,
             expected="one",
         )
-    wanted = dict(_wanted(options, backbone))
-    surplus = sorted({match["layer"] for match in found} - set(wanted.values()))
-    if surplus:
-        raise CompacterError(
-            ErrorCode.E303, f"{state.place} has adapters where {CONFIG_FILE} asks for none", value=surplus
-        )
-    owners = {site: f"{layer}.adapter_controller.adapters.{tasks[0]}" for site, layer in wanted.items()}
+    owners = {site: f"{layer}.adapter_controller.adapters.{tasks[0]}" for site, layer in _wanted(options, backbone)}
     return tasks[0], SamplerKeys(owners=owners, sides=_SIDES, roots=_ROOTS)
 
 

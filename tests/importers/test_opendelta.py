@@ -238,6 +238,7 @@ PREFIX: Final = "bert.encoder.layer.1.output.dense.compactor"
         (put(f"{PREFIX}.up_sampler.b", torch.ones(3)), ErrorCode.E304),
         (put(f"{PREFIX}.up_sampler.b", torch.full((HIDDEN,), torch.nan)), ErrorCode.E306),
         (put(f"{PREFIX.replace('output.dense', 'intermediate')}.down_sampler.b", torch.ones(4)), ErrorCode.E502),
+        (put(f"{PREFIX.replace('dense', 'dropout')}.down_sampler.b", torch.ones(4)), ErrorCode.E502),
         (put(f"roberta{PREFIX[4:]}.down_sampler.b", torch.ones(4)), ErrorCode.E502),
         (put("bert.embeddings.word_embeddings.weight", torch.ones(20, HIDDEN)), ErrorCode.E502),
         (put("bert.encoder.layer.0.output.LayerNorm.weight", torch.ones(3)), ErrorCode.E304),
