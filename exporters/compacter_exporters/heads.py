@@ -1,7 +1,8 @@
 """The task head of a graph: the linear layers before the `logits` output, replaced by the adapter's.
 
 The head of an exported backbone is another task's or random, so nothing recognises it but its place: the walk goes from
-the output back through element-wise operators to each linear layer of the head in turn.
+the output back through element-wise operators, and through those that select rows, as decoders answer at the last token
+alone, to each linear layer of the head in turn.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from compacter_exporters.rewire import redirect, replace_input
 
 OUTPUT: Final = "logits"
 _ELEMENTWISE: Final = ("Identity", "Cast", "Dropout", "Tanh", "Relu", "Gelu", "Sigmoid", "Erf")
+_SHAPING: Final = ("Reshape", "Flatten")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +103,7 @@ def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]
     digests: dict[str, str] = {}
     for layer in head_layers(graph, adapter.config.head):
         weight = tensors[f"{layer.name}.weight"]
+        _check_count(layer, weight.shape[0])
         emitter = Emitter(graph, prefix, layer.linear.dtype, {"compacter.part": Part.HEAD.value})
         _replace(emitter, layer, weight, tensors.get(f"{layer.name}.bias"))
         for value in (layer.linear.product, layer.linear.output, *layer.path):
@@ -114,9 +117,11 @@ def _replace(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | No
     linear = layer.linear
     oriented = weight if linear.weight_is_transposed else weight.T
     replace_input(linear.node, 1, emitter.constant(f"{layer.name}.weight", oriented))
+    slot = linear.bias_slot
+    if bias is None and slot is None:
+        return
     if bias is None:
         bias = np.zeros(weight.shape[0], dtype=weight.dtype)
-    slot = linear.bias_slot
     constant = emitter.constant(f"{layer.name}.bias", bias)
     if slot is not None:
         replace_input(slot.node, slot.index, constant)
@@ -129,14 +134,14 @@ def _replace(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | No
 
 
 def _walk_back(name: str, value: ir.Value) -> HeadLayer:
-    """The linear layer whose output, through element-wise operators only, is `value`."""
+    """The linear layer whose output, row by row through element-wise operators only, is `value`."""
     path = [value]
     while True:
         node = value.producer()
         linear = _ending_in(node)
         if linear is not None:
             return HeadLayer(name, linear, tuple(path))
-        source = None if node is None or not is_op(node, *_ELEMENTWISE) else node.inputs[0]
+        source = node.inputs[0] if node is not None and _keeps_rows(node) else None
         if source is None:
             raise CompacterError(
                 ErrorCode.E604,
@@ -147,6 +152,27 @@ def _walk_back(name: str, value: ir.Value) -> HeadLayer:
             )
         value = source
         path.append(value)
+
+
+def _keeps_rows(node: ir.Node) -> bool:
+    """Whether each row of the node's output comes from one row of its first input."""
+    if is_op(node, "Gather"):
+        axis = node.attributes.get("axis")
+        return axis is None or axis.as_int() == 0
+    return is_op(node, "GatherND", *_SHAPING, *_ELEMENTWISE)
+
+
+def _check_count(layer: HeadLayer, count: int) -> None:
+    """Refuse another number of classes where the graph's own is written into a shape behind the layer."""
+    before = layer.linear.weight.shape[1]
+    if count != before and any(is_op(value.producer(), *_SHAPING) for value in layer.path):
+        raise CompacterError(
+            ErrorCode.E604,
+            f"the graph reshapes the output of {layer.name} to its own number of classes",
+            value=before,
+            expected=str(count),
+            remedy=f"Export the backbone with num_labels={count}.",
+        )
 
 
 def _ending_in(node: ir.Node | None) -> Linear | None:

@@ -59,7 +59,7 @@ def test_every_branch_gets_the_adapter(tmp_path: Path, depth: int, preset: str) 
     assert len(verified.sites) == 2**depth * len(adapter.config.sites)
 
 
-@pytest.mark.spec("ONX-13", "ONX-14", "ONX-23")
+@pytest.mark.spec("ONX-13", "ONX-14", "ONX-25")
 def test_branches_share_the_constants(tmp_path: Path) -> None:
     backbone, adapter = make(tmp_path)
     graft(backbone, adapter, tmp_path / "merged.onnx")

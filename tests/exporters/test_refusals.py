@@ -17,7 +17,7 @@ from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.verify import verify
-from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
+from tests.exporters.stacks import LABELS, BackboneStack, StackOptions, make_adapter
 from tests.support.blocking import run_blocked
 
 OPTIONS = StackOptions()
@@ -178,6 +178,29 @@ def test_a_head_that_does_not_fit(backbone: Path, shapes: dict[str, tuple[int, .
     adapter = configured(make(), lambda config: replace(config, head=head))
     kept = {name: array for name, array in adapter.tensors.items() if not name.startswith(f"{Part.HEAD}.")}
     refused(ErrorCode.E604, backbone, replace(adapter, tensors=kept | tensors))
+
+
+def reshaped(backbone: Path, *shape: int) -> None:
+    """Let the logits go through a Reshape, as decoders' do that answer at the last token."""
+    model = onnx.load(backbone)
+    model.graph.node[-1].output[0] = "unshaped"
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["unshaped", "shape"], ["logits"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), "shape"))
+    onnx.save(model, backbone)
+
+
+@pytest.mark.spec("ONX-12")
+def test_another_number_of_classes_than_a_reshape_behind_the_head_takes(backbone: Path, tmp_path: Path) -> None:
+    reshaped(backbone, -1, LABELS)
+    adapter = make()
+    assert adapter.config.head is not None
+    assert "num_labels=5" in str(refused(ErrorCode.E604, backbone, adapter))
+    shapes = {"classifier.weight": (LABELS, 8), "classifier.bias": (LABELS,)}
+    head = replace(adapter.config.head, shapes=shapes, labels=("a", "b", "c"))
+    tensors = {f"{Part.HEAD}.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    fitting = configured(replace(adapter, tensors={**adapter.tensors, **tensors}), lambda c: replace(c, head=head))
+    graft(backbone, fitting, tmp_path / "merged.onnx")
+    assert verify(tmp_path / "merged.onnx", fitting).ok
 
 
 @pytest.mark.spec("ONX-12")
