@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModel
 
 from compacter_core.adapter import Array
@@ -26,7 +27,7 @@ def open_backbone(directory: Path | str) -> "TransformersBackbone":
     """
     try:
         model, info = AutoModel.from_pretrained(str(directory), output_loading_info=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CompacterError(
             ErrorCode.E005,
             f"no backbone there ({' '.join(str(error).split())[:120]})",

@@ -4,6 +4,8 @@ tests/interop_adapterhub compares with the library itself.
 """
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as torch_save
 
 from compacter_core.adapter import DType
-from compacter_core.config import ATTACH_PRESETS
+from compacter_core.config import ATTACH_PRESETS, Backbone
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.importers.adapterhub import from_adapterhub
+from compacter_core.format.writer import adapter_bytes
+from compacter_core.importers.adapterhub import from_adapterhub, save_adapterhub
 from compacter_core.pytorch.known_backbone import TransformersBackbone, open_backbone
 from compacter_core.reference.adapter import delta
 from compacter_core.reference.bounds import delta_bound
-from compacter_core.vocabulary import Activation
+from compacter_core.vocabulary import Activation, NormStyle, Stack
 from tests.importers.hub_directories import LAYERS, NAME, D, layer_delta, options, tensors, write
 from tests.support.models import tiny_model
 
@@ -247,6 +251,42 @@ def test_directories_that_are_none(name: str, content: bytes | None, code: Error
     assert refusal(directory).code is code
 
 
+NESTED = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    own=st.dictionaries(st.sampled_from([*options(), "architecture", "invertible_adapter"]), NESTED, max_size=3),
+    around=st.dictionaries(st.sampled_from(["name", "model_type", "hidden_size", "version"]), NESTED, max_size=1),
+)
+def test_any_configuration_is_imported_or_refused(own: dict[str, Any], around: dict[str, Any], tmp_path: Path) -> None:
+    directory = write(tmp_path / "saved", options(**own), tensors(options()), **around)
+    with suppress(CompacterError):
+        adapter_bytes(from_adapterhub(directory).adapter)
+
+
+def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
+    directory = write(tmp_path / "saved")
+    halved = {key: torch.from_numpy(value).bfloat16() for key, value in tensors(options()).items()}
+    torch_save(halved, directory / "adapter.safetensors")
+    adapter = from_adapterhub(directory).adapter
+    assert adapter.dtype is DType.BF16
+    assert np.array_equal(adapter.tensors["shared.phm_rule"], halved[RULE].float().numpy())
+    bert = Backbone(model_type="bert", hidden_size=D, num_layers={Stack.ENCODER: LAYERS}, norm_style=NormStyle.POST)
+    described = replace(adapter, config=replace(adapter.config, backbone=bert))
+    save_adapterhub(described, tmp_path / "back")  # in float32, which NumPy has
+    again = from_adapterhub(tmp_path / "back").adapter
+    assert all(np.array_equal(again.tensors[name], array) for name, array in adapter.tensors.items())
+
+
 def test_an_architecture_that_is_not_known(tmp_path: Path) -> None:
     assert refusal(write(tmp_path / "saved", model_type="gpt_neox")).code is ErrorCode.E502
 
@@ -340,6 +380,15 @@ def test_contradictions(
     state = load_file(tmp_path / "saved" / "adapter.safetensors")
     directory = write(tmp_path / "changed", {**saved, **change}, state, **{"hidden_size": 16, **around})
     assert refusal(directory, backbone=backbone).code is code
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_backbone_that_is_damaged(name: str, tmp_path: Path) -> None:
+    tiny_model("bert", "base").save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(b"damaged")
+    with pytest.raises(CompacterError) as refused:
+        open_backbone(tmp_path)
+    assert refused.value.code is ErrorCode.E005
 
 
 def test_a_backbone_of_another_size(backbone: TransformersBackbone, tmp_path: Path) -> None:
