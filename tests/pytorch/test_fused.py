@@ -1,0 +1,204 @@
+"""The one node that an adapter is in PyTorch's graph: what it adds to, keeps, casts, and its second derivative.
+
+Its values and first gradients without a skip are compared with the reference in test_values.
+"""
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from compacter_core.adapter import Adapter, DType
+from compacter_core.config import AdapterConfig, Projection, Site
+from compacter_core.pytorch import AdapterModule, SiteAdapter
+from compacter_core.pytorch.convert import to_array
+from compacter_core.pytorch.functional import activate
+from compacter_core.reference.adapter import forward, vjp
+from compacter_core.reference.bounds import forward_bound, vjp_bound, worst_ratio
+from compacter_core.reference.initialise import initialise
+from compacter_core.vocabulary import Activation, ProjectionKind, ScalingKind
+from tests.pytorch.helpers import backward
+from tests.support.strategies import adapter_configs, adapters, site_inputs
+
+TORCH = {DType.F64: torch.float64, DType.F32: torch.float32, DType.BF16: torch.bfloat16}
+ACCUMULATE = {DType.F64: DType.F64, DType.F32: DType.F32, DType.BF16: DType.F32}
+
+
+def site_of(adapter: Adapter, dtype: DType) -> SiteAdapter:
+    module = AdapterModule(adapter.config, adapter.tensors, dtype=TORCH[dtype])
+    return module.at(adapter.config.sites[0].id)
+
+
+def tensor(array: np.ndarray, dtype: DType) -> Tensor:
+    return torch.from_numpy(np.array(array)).to(TORCH[dtype])
+
+
+def compacter(d: int, k: int, kind: ProjectionKind = ProjectionKind.LPHM, n: int = 4) -> SiteAdapter:
+    projection = Projection(
+        kind=kind, phm_dim=n if kind.has_rule else None, phm_rank=1 if kind.has_rank else None, shared_W=False
+    )
+    site = Site(id="encoder.0.ffn", bottleneck_size=k)
+    config = AdapterConfig(method="m", name="a", hidden_size=d, projection=projection, sites=(site,))
+    return AdapterModule(config, initialise(config, np.random.default_rng(0))).at(site.id)
+
+
+def plain(site: SiteAdapter, x: Tensor) -> Tensor:
+    """Delta by operations that PyTorch differentiates itself."""
+    o: Tensor = site.up(activate(site.non_linearity, site.down(x)))
+    return o * site.scaling
+
+
+@pytest.mark.spec("FWD-2", "NUM-8")
+@pytest.mark.parametrize("dtype", TORCH)
+@pytest.mark.parametrize("skips_x", [True, False])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_onto_a_skip(skips_x: bool, dtype: DType, data: st.DataObject) -> None:
+    """The sum is rounded once, whether skip is much larger than delta or not; its gradient joins that of x."""
+    config = data.draw(adapter_configs(max_sites=1, with_backbone=False))
+    adapter = data.draw(adapters(config, dtype=dtype))
+    wide = replace(
+        adapter, tensors={name: t.astype(np.float64) for name, t in adapter.tensors.items()}, dtype=DType.F64
+    )
+    parameters = wide.site(config.sites[0].id)
+    x, other, g = data.draw(site_inputs(parameters, count=3, dtype=dtype, max_exponent=6))
+    skip = x if skips_x else other
+    accumulate = ACCUMULATE[dtype]
+    x_torch = tensor(x, dtype).requires_grad_()
+    skip_torch = x_torch if skips_x else tensor(skip, dtype).requires_grad_()
+    got = site_of(adapter, dtype)(x_torch, skip_torch)
+    x, skip, g = (array.astype(np.float64) for array in (x, skip, g))
+    bound = forward_bound(parameters, x, skip, storage=dtype, accumulate=accumulate)
+    assert worst_ratio(to_array(got, dtype), forward(parameters, x, skip), bound) <= 1
+
+    got.backward(tensor(g, dtype))
+    dx, bound = vjp(parameters, x, g).dx, vjp_bound(parameters, x, g, storage=dtype, accumulate=accumulate).dx
+    if skips_x:
+        dx = dx + g
+        bound = (1 + dtype.roundoff) * bound + dtype.roundoff * np.abs(dx) + dtype.smallest_normal
+    assert x_torch.grad is not None
+    assert skip_torch.grad is not None
+    assert worst_ratio(to_array(x_torch.grad, dtype), dx, bound) <= 1
+    if not skips_x:
+        np.testing.assert_array_equal(to_array(skip_torch.grad, dtype).astype(np.float64), g)
+
+
+@pytest.mark.spec("GRD-1", "NUM-9")
+@pytest.mark.parametrize("autocast", [True, False])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_bfloat16_hidden_states_with_float32_tensors(autocast: bool, data: st.DataObject) -> None:
+    """Inside autocast, or on a half-precision backbone, whether the backward pass runs inside too or not."""
+    config = data.draw(adapter_configs(max_sites=1, with_backbone=False))
+    adapter = data.draw(adapters(config, dtype=DType.BF16))
+    wide = replace(
+        adapter, tensors={name: t.astype(np.float64) for name, t in adapter.tensors.items()}, dtype=DType.F64
+    )
+    parameters = wide.site(config.sites[0].id)
+    x, g = data.draw(site_inputs(parameters, count=2, dtype=DType.BF16))
+    site, x_torch = site_of(adapter, DType.F32), tensor(x, DType.BF16).requires_grad_()
+    inside = data.draw(st.booleans())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        got = site(x_torch)
+        if inside:
+            got.backward(tensor(g, DType.BF16))
+    if not inside:
+        got.backward(tensor(g, DType.BF16))
+    x, g = x.astype(np.float64), g.astype(np.float64)
+    expected, bounds = vjp(parameters, x, g), vjp_bound(parameters, x, g, storage=DType.BF16, accumulate=DType.F32)
+    assert got.dtype is torch.bfloat16
+    assert x_torch.grad is not None
+    assert worst_ratio(to_array(x_torch.grad, DType.BF16), expected.dx, bounds.dx) <= 1
+    for projection, values, errors in (
+        (site.down, expected.down, bounds.down),
+        (site.up, expected.up, bounds.up),
+    ):
+        for name, parameter in projection.named_parameters(recurse=False):
+            assert parameter.grad is not None
+            assert parameter.grad.dtype is torch.float32
+            assert worst_ratio(to_array(parameter.grad, DType.F32), values[name], errors[name]) <= 1, name
+
+
+KEPT_WIDTHS = {ProjectionKind.DENSE: 16, ProjectionKind.LOW_RANK: 1, ProjectionKind.PHM: 0, ProjectionKind.LPHM: 4}
+
+
+@pytest.mark.parametrize("kind", ProjectionKind)
+def test_what_is_kept(kind: ProjectionKind) -> None:
+    """Beyond x and the parameters: u, where it is no wider than the bottleneck; k = 16, and n^2 r = 4."""
+    rows, site = 32, compacter(64, 16, kind, n=2)
+    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    known = {t.untyped_storage().data_ptr() for t in (x, *site.parameters())}
+    known |= {t.untyped_storage().data_ptr() for p in (site.down, site.up) for t in p.tensors().values()}
+    kept: dict[int, int] = {}
+
+    def pack(saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return saved
+
+    with saved_tensors_hooks(pack, lambda saved: saved):
+        y = site(x, x)
+    assert sum(kept.values()) == rows * KEPT_WIDTHS[kind] * 4
+    assert y.requires_grad
+
+
+@pytest.mark.parametrize("activation", [Activation.RELU, Activation.IDENTITY])
+@pytest.mark.parametrize("kind", ProjectionKind)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_second_derivative(kind: ProjectionKind, activation: Activation, data: st.DataObject) -> None:
+    """That of plain operations, exactly so for small integers."""
+    config = data.draw(adapter_configs(kind=kind, non_linearity=activation, max_sites=1, with_backbone=False))
+    scaling = ScalingKind.CHANNEL if data.draw(st.booleans()) else 2.0
+    adapter = data.draw(adapters(replace(config, scaling=scaling), dtype=DType.F64, integers=True))
+    x, g, w = data.draw(site_inputs(adapter.site(config.sites[0].id), count=3, integers=True))
+
+    def derivatives(fused: bool) -> list[Tensor]:
+        site, x_torch, g_torch = site_of(adapter, DType.F64), tensor(x, DType.F64), tensor(g, DType.F64)
+        owned = [p for projection in (site.down, site.up) for p in projection.tensors().values()]
+        inputs = [x_torch.requires_grad_(), g_torch.requires_grad_(), *owned]
+        y = site(x_torch, x_torch) if fused else x_torch + plain(site, x_torch)
+        dx, *rest = torch.autograd.grad(y, [x_torch, *owned], g_torch, create_graph=True, allow_unused=True)
+        objective = (dx * tensor(w, DType.F64)).sum() + sum((one * one).sum() for one in rest if one is not None)
+        second = torch.autograd.grad(objective, inputs, allow_unused=True)
+        return [torch.zeros(()) if one is None else one for one in second]
+
+    for got, expected in zip(derivatives(fused=True), derivatives(fused=False), strict=True):
+        assert torch.equal(got.expand_as(expected) if got.dim() == 0 else got, expected.expand_as(got))
+
+
+def test_second_derivative_of_the_activation() -> None:
+    """PyTorch's own check of a second derivative, by differences, for a curved activation."""
+    site = compacter(8, 4, n=2).double()
+    with torch.no_grad():
+        for parameter in site.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda value: site(value, value), [x])
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_without_gradients(data: st.DataObject) -> None:
+    """The same bits without a graph, and the same gradients of tensors where x needs none."""
+    config = data.draw(adapter_configs(max_sites=1, with_backbone=False))
+    adapter = data.draw(adapters(config, dtype=DType.F32))
+    (x,) = data.draw(site_inputs(adapter.site(config.sites[0].id), dtype=DType.F32))
+    gradients = []
+    for needs in (True, False):
+        site = site_of(adapter, DType.F32)
+        x_torch = tensor(x, DType.F32).requires_grad_(needs)
+        y = site(x_torch, x_torch)
+        backward(y.sum())
+        gradients.append([cast(Tensor, p.grad) for p in site.parameters()])
+        with torch.no_grad():
+            assert torch.equal(site(x_torch, x_torch), y)
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
