@@ -11,8 +11,10 @@ from compacter_core.format.tensors import check_values
 from compacter_core.importers.result import KnownBackbone
 
 
-def assemble(config: AdapterConfig, tensors: Mapping[str, Array], dtype: DType, backbone: KnownBackbone) -> Adapter:
-    """The adapter, in memory of its own.
+def assemble(
+    config: AdapterConfig, tensors: Mapping[str, Array], dtype: DType, backbone: KnownBackbone | None
+) -> Adapter:
+    """The adapter, in memory of its own; without a backbone it has no sketches.
 
     Raises:
         CompacterError: E306 for a value that is not finite, E307 for a tensor that is replaced twice, and as
@@ -20,7 +22,8 @@ def assemble(config: AdapterConfig, tensors: Mapping[str, Array], dtype: DType, 
     """
     arrays = {name: np.array(array, dtype=dtype.memory, order="C") for name, array in tensors.items()}
     check_values(arrays)
-    return Adapter(config=config, tensors=arrays, sketches=backbone.sketches(config), dtype=dtype)
+    sketches = {} if backbone is None else backbone.sketches(config)
+    return Adapter(config=config, tensors=arrays, sketches=sketches, dtype=dtype)
 
 
 def require_backbone(backbone: KnownBackbone | None, what: str) -> KnownBackbone:

@@ -114,11 +114,24 @@ def read_options(
         defaults: of options that it leaves out.
 
     Raises:
+        CompacterError: as `read_json_object`.
+    """
+    return ForeignOptions(read_json_object(directory, name, remedy=remedy), name, defaults)
+
+
+def read_json_object(directory: Path, name: str, *, remedy: str) -> dict[str, Any]:
+    """A JSON file.
+
+    Args:
+        directory: where it is.
+        name: of the file.
+        remedy: what helps if it is missing.
+
+    Raises:
         CompacterError: E501 if it is missing or no JSON object, E104 for a duplicate key.
     """
     if not (directory / name).is_file():
         raise CompacterError(ErrorCode.E501, f"there is no {name}", value=str(directory), remedy=remedy)
     rules = Rules(name, _MAX_JSON, too_large=ErrorCode.E501, malformed=ErrorCode.E501)
     with open_source(directory / name) as source:
-        values = parse_object(source.peek(_MAX_JSON + 1).decode(errors="replace"), rules)
-    return ForeignOptions(values, name, defaults)
+        return parse_object(source.peek(_MAX_JSON + 1).decode(errors="replace"), rules)

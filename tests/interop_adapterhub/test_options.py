@@ -16,8 +16,8 @@ from adapters import (
 
 from compacter_core.config import ATTACH_PRESETS, Attach
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers.activations import ACTIVATIONS
 from compacter_core.importers.adapterhub import from_adapterhub
-from compacter_core.importers.adapterhub.tensors import ACTIVATIONS
 from compacter_core.vocabulary import Activation, Input, Skip
 from tests.interop_adapterhub.world import World
 

@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.source import open_source
-from compacter_core.format.strict_json import Rules, parse_object
 from compacter_core.importers.adapterhub.options import CONFIG_FILE, Options, parse_options
 from compacter_core.importers.checkpoint import find_file, read_state
+from compacter_core.importers.options import read_json_object
 from compacter_core.importers.stored import StoredTensors
 
 WEIGHTS: Final = ("adapter.safetensors", "pytorch_adapter.bin")
 HEAD_WEIGHTS: Final = ("model_head.safetensors", "pytorch_model_head.bin")
 INTERFACE_FILE: Final = "adapter_interface.json"
 FUSION_FILES: Final = ("adapter_fusion_config.json", "adapter_setup.json")
-
-_MAX_JSON: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +79,7 @@ def read_json(directory: Path, name: str) -> Mapping[str, Any]:
     Raises:
         CompacterError: E501 if the file is missing or no JSON object, E104 for a duplicate key.
     """
-    if not (directory / name).is_file():
-        raise CompacterError(
-            ErrorCode.E501,
-            f"there is no {name}",
-            value=str(directory),
-            remedy="Give the directory that AdapterHub's save_adapter wrote.",
-        )
-    rules = Rules(name, _MAX_JSON, too_large=ErrorCode.E501, malformed=ErrorCode.E501)
-    with open_source(directory / name) as source:
-        return parse_object(source.peek(_MAX_JSON + 1).decode(errors="replace"), rules)
+    return read_json_object(directory, name, remedy="Give the directory that AdapterHub's save_adapter wrote.")
 
 
 def read_interface(directory: Path) -> Mapping[str, Any] | None:

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from compacter_core.adapter import Adapter, Array, DType
+from compacter_core.adapter import Array, DType
 from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Projection, Site
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.tensors import check_values
 from compacter_core.importers.adapterhub.files import (
     HubConfig,
     read_config,
@@ -30,6 +29,7 @@ from compacter_core.importers.adapterhub.tensors import (
     take_tensors,
     tensor_keys,
 )
+from compacter_core.importers.assembly import assemble
 from compacter_core.importers.checkpoint import read_state
 from compacter_core.importers.result import ImportedAdapter, KnownBackbone
 from compacter_core.importers.state import SourceState
@@ -85,7 +85,9 @@ def from_adapterhub(
     head_weights = read_head_weights(folder, allow_pickle=allow_pickle) if with_head else None
     head = _head(head_weights, read_json(folder, HEAD_CONFIG_FILE) if head_weights else {}, backbone)
     dtype = _common({weights.dtype()} | ({head_weights.dtype()} if head_weights and head.tensors else set()))
-    return ImportedAdapter(adapter=_assemble(result, tensors, head, dtype, backbone), notes=(*notes, *head.notes))
+    own = {**tensors, **{f"{Part.HEAD}.{name}": array for name, array in head.tensors.items()}}
+    adapter = assemble(replace(result, head=head.head), own, dtype, backbone)
+    return ImportedAdapter(adapter=adapter, notes=(*notes, *head.notes))
 
 
 def _configure(
@@ -136,22 +138,6 @@ def _head(weights: StoredTensors | None, config: Mapping[str, Any], backbone: Kn
             remedy="Give the backbone (--backbone), or leave the head out (--without-head).",
         )
     return read_head(SourceState(weights, weights.place), config, backbone)
-
-
-def _assemble(
-    config: AdapterConfig,
-    tensors: Mapping[str, Array],
-    head: ImportedHead,
-    dtype: DType,
-    backbone: KnownBackbone | None,
-) -> Adapter:
-    """With the head, in one data type, with sketches."""
-    complete = replace(config, head=head.head)
-    own = {**tensors, **{f"{Part.HEAD}.{name}": array for name, array in head.tensors.items()}}
-    arrays = {name: np.ascontiguousarray(array, dtype=dtype.memory) for name, array in own.items()}
-    check_values(arrays)
-    sketches = {} if backbone is None else backbone.sketches(complete)
-    return Adapter(config=complete, tensors=arrays, sketches=sketches, dtype=dtype)
 
 
 def _check_backbone(config: HubConfig, backbone: KnownBackbone | None) -> None:

@@ -10,22 +10,11 @@ from typing import Final
 from compacter_core.adapter import Array
 from compacter_core.config import AdapterConfig, Projection
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers.activations import activation_named
 from compacter_core.importers.adapterhub.options import CONFIG_FILE, Options
 from compacter_core.importers.state import SourceState
 from compacter_core.layout import Part, Shape, Side, projection_names, scaling_name
 from compacter_core.vocabulary import Activation, ProjectionKind, ScalingKind
-
-ACTIVATIONS: Final[Mapping[str, Activation]] = {
-    "gelu": Activation.GELU,
-    "gelu_new": Activation.GELU_NEW,
-    "gelu_pytorch_tanh": Activation.GELU_NEW,
-    "gelu_python": Activation.GELU,
-    "linear": Activation.IDENTITY,
-    "relu": Activation.RELU,
-    "silu": Activation.SILU,
-    "swish": Activation.SILU,
-    "tanh": Activation.TANH,
-}
 
 _OWN: Final = {Side.DOWN: "adapter_down.0", Side.UP: "adapter_up"}
 
@@ -74,14 +63,7 @@ def activation_of(options: Options, version: str | None) -> tuple[Activation, li
     if version is None and name in ("gelu", "gelu_orig"):
         meant = Activation.GELU_NEW if name == "gelu" else Activation.GELU
         return meant, [f"{CONFIG_FILE} has no version, so its {name} is read as {meant}, as AdapterHub does"]
-    if name not in ACTIVATIONS:
-        raise CompacterError(
-            ErrorCode.E502,
-            f"non_linearity of {CONFIG_FILE}",
-            value=options.non_linearity,
-            expected=", ".join(ACTIVATIONS),
-        )
-    return ACTIVATIONS[name], []
+    return activation_named(options.non_linearity, CONFIG_FILE), []
 
 
 def bottleneck_size(state: SourceState, projection: Projection, owner: str, name: str, shared: str) -> int:
