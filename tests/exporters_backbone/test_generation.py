@@ -14,6 +14,7 @@ from compacter_exporters.choices import MERGED_DECODER_FILE, Backend
 from compacter_exporters.generation import GraphDecoder
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
+from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_check import RELATIVE_LIMIT
 from compacter_exporters.verify import verify
 from tests.exporters_backbone.backends import BACKENDS
@@ -44,6 +45,29 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 @pytest.fixture(params=CASES, ids="-".join)
 def generator(request: pytest.FixtureRequest, make: Make) -> Generator:
     return make(*request.param)
+
+
+def test_both_exporters_name_inputs_and_axes_alike(generator: Generator) -> None:
+    """But for positions, which some graphs do not need."""
+    sequence = ("batch", "sequence")
+    cache = {"batch", "past_sequence"}
+    for path in generator.graphs.glob("decoder_with_past*.onnx" if generator.is_encoder_decoder else "*.onnx"):
+        inputs = {
+            str(value.name): tuple(str(dim) for dim in value.shape or ()) for value in load_graph(path).graph.inputs
+        }
+        assert inputs.pop("input_ids") == sequence
+        if generator.is_encoder_decoder:
+            assert inputs.pop("encoder_attention_mask") == ("batch", "encoder_sequence")
+            own = {name for name in inputs if name.startswith("past_key_values.0.decoder.")}
+            others = {name for name in inputs if name.startswith("past_key_values.0.encoder.")}
+            assert all({"batch", "encoder_sequence"} <= set(inputs[name]) for name in others)
+        else:
+            assert inputs.pop("attention_mask") == ("batch", "past_sequence + sequence")
+            assert inputs.pop("position_ids", sequence) == sequence
+            own, others = {name for name in inputs if name.startswith("past_key_values.")}, set()
+        assert {name.rpartition(".")[2] for name in own} == {"key", "value"}
+        assert all(cache <= set(inputs[name]) for name in own)
+        assert set(inputs) == own | others
 
 
 @pytest.mark.spec("ONX-4", "ONX-23")
