@@ -3,6 +3,7 @@
 from compacter_core.pytorch.adapters import ATTRIBUTE, Adapters, adapter_names, detach, get_adapter, set_active
 from compacter_core.pytorch.attach import attach, attach_adapter
 from compacter_core.pytorch.attached import AttachedAdapter
+from compacter_core.pytorch.binding_check import check_binding
 from compacter_core.pytorch.binding_files import known_model_types, load_binding, read_binding
 from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.modules import AdapterModule, Projection, SiteAdapter
@@ -26,6 +27,7 @@ __all__ = [
     "adapter_names",
     "attach",
     "attach_adapter",
+    "check_binding",
     "count_parameters",
     "describe_backbone",
     "detach",

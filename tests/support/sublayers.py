@@ -8,6 +8,7 @@ from torch import nn
 from compacter_core.adapter import Array, DType, SiteParameters
 from compacter_core.config import Attach
 from compacter_core.pytorch import AttachedAdapter
+from compacter_core.pytorch.binding_files import Binding
 from compacter_core.pytorch.bindings import BoundBackbone, bind
 from compacter_core.reference.adapter import delta
 from compacter_core.reference.bounds import forward_bound, layer_norm_bound, worst_ratio
@@ -23,8 +24,8 @@ class Watch:
     The result of a sublayer is the residual of the next one of its layer; that of the last one leaves the layer.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.bound: BoundBackbone = bind(model)
+    def __init__(self, model: nn.Module, binding: Binding | None = None) -> None:
+        self.bound: BoundBackbone = bind(model, binding)
         self.seen: dict[tuple[str, str], Array] = {}
         for stack, layers in self.bound.layers.items():
             for index, name in enumerate(layers):
