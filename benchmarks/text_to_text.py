@@ -25,17 +25,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from benchmarks.tiny_t5 import MAX_LENGTH, corrupt, save_random
 from compacter_core.errors import CompacterError
-from compacter_core.format.atomic import atomic_directory, atomic_write
+from compacter_core.format.atomic import atomic_write
 from compacter_core.methods import Method
 from compacter_core.pytorch import from_pretrained
 from compacter_core.pytorch.training import (
@@ -56,10 +50,6 @@ from compacter_core.pytorch.training import (
 from compacter_core.pytorch.training.metrics import normalise
 from examples.quickstart.stages import Stages
 
-_SENTINELS: Final = 20
-_SPAN: Final = 3
-_CORRUPTED: Final = 0.15
-_MAX_LENGTH: Final = 64
 _TARGET_LENGTH: Final = 16
 _BATCH: Final = 64
 _SPLITS: Final = ("train", "validation")
@@ -119,49 +109,6 @@ def in_words(label: str) -> str:
     return label.replace("_", " ")
 
 
-def make_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer as T5 has: `<pad>`, `</s>`, `<unk>` first, sentinels last."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size - _SENTINELS,
-        special_tokens=list(names.values()),
-        unk_token=names["unk_token"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([_sentinel(number) for number in range(_SENTINELS)])
-    end = names["eos_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=_MAX_LENGTH,
-        model_input_names=["input_ids", "attention_mask"],
-        **names,
-    )
-
-
-def corrupt(text: str, generator: np.random.Generator) -> tuple[str, str]:
-    """A text with spans of words replaced by sentinels, and the spans behind theirs."""
-    words = text.split()[:_MAX_LENGTH]
-    spans = max(1, min(_SENTINELS - 1, round(len(words) * _CORRUPTED / _SPAN)))
-    length = min(_SPAN, max(1, len(words) // (2 * spans)))
-    # Cut the text into as many pieces as there are spans: each loses one, so that none touch.
-    pieces = np.array_split(np.arange(len(words)), spans)
-    source, target = [], []
-    for number, piece in enumerate(pieces):
-        begin = int(generator.integers(0, max(1, len(piece) - length + 1)))
-        hidden = piece[begin : begin + length]
-        source += [*(words[i] for i in piece[:begin]), _sentinel(number), *(words[i] for i in piece[begin + length :])]
-        target += [_sentinel(number), *(words[i] for i in hidden)]
-    return " ".join(source), " ".join([*target, _sentinel(spans)])
-
-
 class Experiment:
     """One data set's pretraining and training, under a directory.
 
@@ -188,11 +135,14 @@ class Experiment:
     def pretrained(self) -> TrainResult:
         """A T5 that fills in spans and knows the other labels; its directory is the backbone."""
         generator = np.random.default_rng(0)
-        old = self._old_rows
-        start = self._random_backbone([text for row in old["train"] for text in (row.text, in_words(row.label))])
+        old, plan = self._old_rows, self._plan
+        start = self._directory / "random"
+        if not start.is_dir():
+            texts = [text for row in old["train"] for text in (row.text, in_words(row.label))]
+            save_random(start, texts, vocabulary=plan.vocabulary, hidden=plan.hidden, layers=plan.layers)
         files = {split: [(row.text, in_words(row.label)) for row in old[split]] for split in _SPLITS}
-        files["train"] += [corrupt(row.text, generator) for row in old["train"] for _ in range(self._plan.copies)]
-        return self._train("pretrained", start, files, FullRecipe(learning_rate=2e-3), self._plan.pretraining)
+        files["train"] += [corrupt(row.text, generator) for row in old["train"] for _ in range(plan.copies)]
+        return self._train("pretrained", start, files, FullRecipe(learning_rate=2e-3), plan.pretraining)
 
     def adapted(self, backbone: Path) -> TrainResult:
         """An adapter that writes labels."""
@@ -214,28 +164,6 @@ class Experiment:
         texts = tuple(row.text for row in rows)
         return Answers(split, texts, tuple(answers), tuple(in_words(row.label) for row in rows))
 
-    def _random_backbone(self, texts: Sequence[str]) -> Path:
-        path, plan = self._directory / "random", self._plan
-        if path.is_dir():
-            return path
-        tokenizer = make_tokenizer(texts, plan.vocabulary)
-        with torch.random.fork_rng(devices=[]), atomic_directory(path) as target:
-            torch.manual_seed(0)
-            config = T5Config(
-                vocab_size=len(tokenizer),
-                d_model=plan.hidden,
-                d_kv=plan.hidden // 4,
-                d_ff=4 * plan.hidden,
-                num_layers=plan.layers,
-                num_heads=4,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                decoder_start_token_id=tokenizer.pad_token_id,
-            )
-            T5ForConditionalGeneration(config).save_pretrained(target)
-            tokenizer.save_pretrained(target)
-        return path
-
     def _train(
         self, name: str, backbone: Path, files: dict[str, list[tuple[str, str]]], recipe: Recipe, schedule: Schedule
     ) -> TrainResult:
@@ -251,7 +179,7 @@ class Experiment:
             train=str(paths["train"]),
             validation=str(paths["validation"]),
             task=Task.SEQ2SEQ,
-            max_length=_MAX_LENGTH,
+            max_length=MAX_LENGTH,
             max_target_length=_TARGET_LENGTH,
             recipe=recipe,
             schedule=schedule,
@@ -260,14 +188,10 @@ class Experiment:
         return train(settings, output)
 
 
-def _sentinel(number: int) -> str:
-    return f"<extra_id_{number}>"
-
-
 @torch.inference_mode()
 def _generate(model: Any, tokenizer: Any, rows: Sequence[Example]) -> list[str]:
     batch = tokenizer(
-        [row.text for row in rows], padding=True, truncation=True, max_length=_MAX_LENGTH, return_tensors="pt"
+        [row.text for row in rows], padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="pt"
     )
     tokens = model.generate(**batch, max_length=_TARGET_LENGTH + 1)
     return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -131,7 +131,7 @@ def test_numbers_may_be_written_as_texts() -> None:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_no_rows_are_refused(task: Task) -> None:
-    fit = {"text": "a", "label": "1", "target": "b", "tokens": ["a", "b"], "labels": ["x", "y"]}
+    fit: dict[str, object] = {"text": "a", "label": "1", "target": "b", "tokens": ["a", "b"], "labels": ["x", "y"]}
     strategy = STRATEGIES[task].of([Row("1", fit), Row("2", fit | {"label": "2"})], PLAIN, None)
     with pytest.raises(CompacterError) as caught:
         strategy.parse([], "nothing")

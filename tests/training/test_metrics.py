@@ -69,11 +69,18 @@ def test_matthews_of_many_classes_is_the_formula_of_the_confusion_matrix(pairs: 
 @given(numbers)
 def test_correlations_are_numpys_and_ranks_are_counted(pairs: Pairs) -> None:
     answers, truth = (np.asarray(one, dtype=np.float64) for one in split(pairs))
-    ranks = [np.array([np.sum(x < v) + (np.sum(x == v) + 1) / 2 for v in x]) for x in (answers, truth)]
-    for score, x, y in ((metrics.pearson, answers, truth), (metrics.spearman, *ranks)):
-        constant = len(set(x)) == 1 or len(set(y)) == 1
-        expected = 0.0 if constant else float(np.corrcoef(x, y)[0, 1])
-        assert score(answers, truth) == pytest.approx(expected, abs=CLOSE)
+    assert metrics.pearson(answers, truth) == pytest.approx(correlation(answers, truth), abs=CLOSE)
+    ranked = correlation(ranks(answers), ranks(truth))
+    assert metrics.spearman(answers, truth) == pytest.approx(ranked, abs=CLOSE)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    constant = len(set(x)) == 1 or len(set(y)) == 1
+    return 0.0 if constant else float(np.corrcoef(np.stack([x, y]))[0, 1])
+
+
+def ranks(x: np.ndarray) -> np.ndarray:
+    return np.array([np.sum(x < value) + (np.sum(x == value) + 1) / 2 for value in x])
 
 
 @given(numbers, st.sampled_from([1e-160, 1e160]))

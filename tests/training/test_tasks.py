@@ -170,11 +170,11 @@ def test_the_logs_are_event_files(t5_backbone: Path, data: Data, tmp_path: Path)
     logged = replace(settings(t5_backbone, data, Task.SEQ2SEQ, epochs=2), logging_dir=str(tmp_path / "logs"))
     result = train(logged, tmp_path / "out")
     (path,) = (tmp_path / "logs").iterdir()
-    points = list(scalars(path.read_bytes()))
-    losses = [(step, value) for tag, step, value in points if tag == "train/loss"]
-    assert losses == [(p.step, pytest.approx(p.loss)) for p in result.history.losses]
-    matches = [(step, value) for tag, step, value in points if tag == "eval/exact_match"]
-    assert matches == [(e.step, pytest.approx(e.scores["exact_match"])) for e in result.history.evaluations]
+    points = scalars(path.read_bytes())
+    losses = {step: value for tag, step, value in points if tag == "train/loss"}
+    assert losses == pytest.approx({point.step: point.loss for point in result.history.losses})
+    matches = {step: value for tag, step, value in points if tag == "eval/exact_match"}
+    assert matches == pytest.approx({one.step: one.scores["exact_match"] for one in result.history.evaluations})
 
 
 def scalars(content: bytes) -> list[tuple[str, int, float]]:

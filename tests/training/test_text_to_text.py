@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.text_to_text import Experiment, Plan, corrupt, report
+from benchmarks.text_to_text import Experiment, Plan, report
+from benchmarks.tiny_t5 import corrupt
 from compacter_core.format.reader import load_adapter
 from compacter_core.pytorch.training import AdapterRecipe, Schedule
 from tests.training.toy import WORDS
