@@ -12,7 +12,8 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.description import Description
-from compacter_runtime.onnx_adapter import SUFFIX, PackedAdapter, pack, read_packed
+from compacter_core.linkage.packed import SUFFIX
+from compacter_runtime.onnx_adapter import PackedAdapter, pack, read_packed
 
 Rows = NDArray[np.int64]
 Labels = tuple[str, ...]

@@ -1,19 +1,10 @@
-"""`.onnx_adapter` files: ONNX Runtime's container of named tensors, with what it lacks at its end.
+"""`.onnx_adapter` files, written for a graph and read with every check that ONNX Runtime leaves out.
 
 ONNX Runtime uses a tensor's default where the file has none, ignores the version of the model, and reads most damaged
-files without noticing. A file of ours therefore ends with an appendix, which ONNX Runtime does not look at:
-
-    container                  ONNX Runtime's bytes: model_version is that of the graph, adapter_version of the adapter
-    appendix                   JSON: spec_version, fingerprint of the graph, and the adapter file in base64
-    size of the appendix       8 bytes, little-endian
-    SHA-256 of all before      32 bytes
-    "compacter.adapter"        17 bytes
+files without noticing.
 """
 
-import base64
 import hashlib
-import json
-import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +13,15 @@ from typing import Final
 import onnxruntime
 
 from compacter_core.adapter import Adapter
-from compacter_core.config import SPEC_VERSION
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_write
 from compacter_core.format.reader import parse_adapter
 from compacter_core.format.writer import adapter_bytes
 from compacter_core.linkage.description import Description, short_version
+from compacter_core.linkage.packed import read_packed_file, with_appendix
 from compacter_core.linkage.swappable import swappable_shapes, swappable_tensors
 from compacter_runtime.model_inputs import Array
 
-SUFFIX: Final = ".onnx_adapter"
-_MAGIC: Final = b"compacter.adapter"
-_SIZE: Final = struct.Struct("<Q")
-_DIGEST: Final = hashlib.sha256().digest_size
-_FOOTER: Final = _SIZE.size + _DIGEST + len(_MAGIC)
 _REMEDY: Final = "Pack the adapter again with `compacter pack`."
 
 
@@ -80,14 +66,6 @@ def write_packed(path: Path, description: Description, adapter: Adapter) -> int:
     """
     packed = pack(description, adapter)
     stored = adapter_bytes(adapter)
-    appendix = json.dumps(
-        {
-            "spec_version": SPEC_VERSION,
-            "fingerprint": description.fingerprint,
-            "adapter": base64.b64encode(stored).decode("ascii"),
-        },
-        sort_keys=True,
-    ).encode()
     container = onnxruntime.AdapterFormat()
     container.set_model_version(description.version)
     container.set_adapter_version(short_version(hashlib.sha256(stored).hexdigest()))
@@ -97,8 +75,7 @@ def write_packed(path: Path, description: Description, adapter: Adapter) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "container"
         container.export_adapter(str(file))
-        body = file.read_bytes() + appendix + _SIZE.pack(len(appendix))
-    data = body + hashlib.sha256(body).digest() + _MAGIC
+        data = with_appendix(file.read_bytes(), stored, description.fingerprint)
     atomic_write(path, data)
     return len(data)
 
@@ -111,7 +88,8 @@ def read_packed(path: Path, description: Description) -> PackedAdapter:
             tensor, E303 for a superfluous one, E304 or E305 for one of another shape or type; E603 for damaged bytes;
             E403 for one that was packed for another graph; what reading an adapter raises.
     """
-    adapter, fingerprint = _read_appendix(path)
+    stored, fingerprint = read_packed_file(path)
+    adapter = parse_adapter(stored)
     if fingerprint != description.fingerprint:
         raise CompacterError(
             ErrorCode.E403,
@@ -138,33 +116,6 @@ def read_packed(path: Path, description: Description) -> PackedAdapter:
     tensors = {name: value.numpy() for name, value in container.get_parameters().items()}
     _check_complete(tensors, description, adapter)
     return PackedAdapter(adapter, tensors)
-
-
-def _read_appendix(path: Path) -> tuple[Adapter, str]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CompacterError(
-            ErrorCode.E005, f"cannot read the adapter: {error.strerror or error}", value=str(path)
-        ) from error
-    if len(data) < _FOOTER or not data.endswith(_MAGIC):
-        raise CompacterError(
-            ErrorCode.E601,
-            "the file does not end as an adapter packed by this project does",
-            value=str(path),
-            remedy="Without its digest nothing would tell a damaged or incomplete file. " + _REMEDY,
-        )
-    body = data[: -_DIGEST - len(_MAGIC)]
-    if hashlib.sha256(body).digest() != data[len(body) : -len(_MAGIC)]:
-        raise CompacterError(ErrorCode.E603, "the packed adapter is damaged", value=str(path), remedy=_REMEDY)
-    (size,) = _SIZE.unpack(body[-_SIZE.size :])
-    try:
-        appendix = json.loads(body[-_SIZE.size - size : -_SIZE.size])
-        stored = base64.b64decode(appendix["adapter"], validate=True)
-        fingerprint = str(appendix["fingerprint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CompacterError(ErrorCode.E601, "the packed adapter's appendix is damaged", remedy=_REMEDY) from error
-    return parse_adapter(stored), fingerprint
 
 
 def _check_complete(tensors: dict[str, Array], description: Description, adapter: Adapter) -> None:

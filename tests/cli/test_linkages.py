@@ -76,6 +76,10 @@ def test_a_packed_adapter(folder: Path, call: Call, tmp_path: Path) -> None:
         got["predictions"]
         == call("run", folder / "swappable", *TEXTS, "--adapter", folder / "second.safetensors")["predictions"]
     )
+    call("extract", packed, "-o", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (folder / "second.safetensors").read_bytes()
+    sha256 = call("inspect", folder / "second.safetensors")["sha256"]
+    assert call("inspect", packed)["sha256"] == sha256
     packed.write_bytes(packed.read_bytes()[:-1])
     assert call("run", folder / "swappable", *TEXTS, "--adapter", packed, code=2)["code"] == "E601"
 

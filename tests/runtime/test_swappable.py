@@ -14,9 +14,10 @@ from compacter_core.config import Projection
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import adapter_bytes, save_adapter
 from compacter_core.linkage.description import Description, read_description
+from compacter_core.linkage.swappable import swappable_tensors
 from compacter_exporters.graft import graft
 from compacter_exporters.linkage.swappable import graft_swappable
-from compacter_runtime import Session, onnx_adapter
+from compacter_runtime import Session
 from compacter_runtime.onnx_adapter import read_packed, write_packed
 from tests.exporters.stacks import LABELS, ROWS, BackboneStack, StackOptions, make_adapter
 
@@ -131,14 +132,14 @@ def repack(
     path: Path, description: Description, adapter: Adapter, monkeypatch: pytest.MonkeyPatch, **changed: Array | None
 ) -> None:
     """Write a packed file whose digest is right but whose tensors are not: `down_weight=None` leaves one out."""
-    whole = onnx_adapter.swappable_tensors(description, adapter)
+    whole = swappable_tensors(description, adapter)
     for name, array in changed.items():
         full = next(key for key in whole if key.endswith(name.replace("_", ".")))
         if array is None:
             del whole[full]
         else:
             whole[full] = array
-    monkeypatch.setattr(onnx_adapter, "swappable_tensors", lambda *_: whole)
+    monkeypatch.setattr("compacter_runtime.onnx_adapter.swappable_tensors", lambda *_: whole)
     write_packed(path, description, adapter)
 
 
@@ -166,8 +167,8 @@ def test_a_superfluous_tensor_is_refused(served: Served, tmp_path: Path, monkeyp
     kept = {name: array for name, array in served.adapter.tensors.items() if ".encoder.1." not in name}
     sketches = {name: array for name, array in served.adapter.sketches.items() if ".encoder.1." not in name}
     fewer = replace(served.adapter, config=config, tensors=kept, sketches=sketches)
-    whole = onnx_adapter.swappable_tensors(served.description, served.adapter)
-    monkeypatch.setattr(onnx_adapter, "swappable_tensors", lambda *_: whole)
+    whole = swappable_tensors(served.description, served.adapter)
+    monkeypatch.setattr("compacter_runtime.onnx_adapter.swappable_tensors", lambda *_: whole)
     write_packed(tmp_path / "more.onnx_adapter", served.description, fewer)
     assert code_of(lambda: served.session.load_adapter(tmp_path / "more.onnx_adapter")) is ErrorCode.E303
 
