@@ -17,7 +17,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import POOLER, bias_name, correlation, is_sketched, weight_name
 from compacter_core.layout import Part
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.graph import is_op
+from compacter_exporters.graph import constant_of, is_op
 from compacter_exporters.linears import Linear, linear_of
 from compacter_exporters.rewire import redirect, replace_input
 
@@ -141,7 +141,7 @@ def _walk_back(name: str, value: ir.Value) -> HeadLayer:
         linear = _ending_in(node)
         if linear is not None:
             return HeadLayer(name, linear, tuple(path))
-        source = node.inputs[0] if node is not None and _keeps_rows(node) else None
+        source = None if node is None else _source(node)
         if source is None:
             raise CompacterError(
                 ErrorCode.E604,
@@ -154,12 +154,38 @@ def _walk_back(name: str, value: ir.Value) -> HeadLayer:
         path.append(value)
 
 
-def _keeps_rows(node: ir.Node) -> bool:
-    """Whether each row of the node's output comes from one row of its first input."""
+def _source(node: ir.Node) -> ir.Value | None:
+    """The value of which each row of the node's output is made, row by row; None for another kind of node."""
     if is_op(node, "Gather"):
         axis = node.attributes.get("axis")
-        return axis is None or axis.as_int() == 0
-    return is_op(node, "GatherND", *_SHAPING, *_ELEMENTWISE)
+        return node.inputs[0] if axis is None or axis.as_int() == 0 else None
+    if is_op(node, "Mul", "Add", "Div"):
+        return _of_both(*node.inputs)
+    return node.inputs[0] if is_op(node, "GatherND", *_SHAPING, *_ELEMENTWISE) else None
+
+
+def _of_both(first: ir.Value | None, second: ir.Value | None) -> ir.Value | None:
+    """What both operands are made of, a constant aside: z for z and 1 + erf(z / sqrt 2), which make a GELU.
+
+    A linear layer's bias is no such constant: its Add ends the layer.
+    """
+    if first is None or second is None or constant_of(first) is not None or constant_of(second) is not None:
+        return second if constant_of(first) is not None else first
+    one, other = _chain(first), _chain(second)
+    return next((value for value in one if any(value is same for same in other)), None)
+
+
+def _chain(value: ir.Value) -> list[ir.Value]:
+    """The value, and what it is made of by one element-wise operator after the other."""
+    chain = [value]
+    while True:
+        node = chain[-1].producer()
+        if node is None or _ending_in(node) is not None or not is_op(node, "Mul", "Add", "Div", *_ELEMENTWISE):
+            return chain
+        operands = [operand for operand in node.inputs if operand is not None and constant_of(operand) is None]
+        if len(operands) != 1:
+            return chain
+        chain.append(operands[0])
 
 
 def _check_count(layer: HeadLayer, count: int) -> None:
