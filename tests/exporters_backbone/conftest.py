@@ -11,6 +11,8 @@ from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import Backend
 from tests.exporters_backbone.backends import BACKENDS
 from tests.exporters_backbone.checkpoints import write_checkpoint, write_tokenizer
+from tests.exporters_backbone.generators import Generator
+from tests.exporters_backbone.generators import exported as exported_generator
 from tests.support.models import MODEL_TYPES
 
 STAGES = ["load", "export", "write", "check"]
@@ -53,3 +55,14 @@ def exported(request: pytest.FixtureRequest, export: Callable[[Backend, str], Ex
 def exported_bert(export: Callable[[Backend, str], Exported]) -> Exported:
     """BERT."""
     return export(BACKENDS[0], "bert")
+
+
+@pytest.fixture(scope="session")
+def make_generator(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Backend, str], Generator]:
+    """Exports a model that generates text on first demand. An adapter attached to it must be detached again."""
+
+    @cache
+    def once(backend: Backend, model_type: str) -> Generator:
+        return exported_generator(backend, model_type, tmp_path_factory.mktemp(f"{backend}-{model_type}"))
+
+    return once

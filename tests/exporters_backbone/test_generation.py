@@ -1,7 +1,6 @@
 """Decoders with their cache: exported, grafted, verified, and token for token what PyTorch generates."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from tests.exporters_backbone.backends import BACKENDS
 from tests.exporters_backbone.generators import (
     MODEL_TYPES,
     Generator,
-    exported,
     generated,
     greedy_in_graphs,
     trained,
@@ -31,20 +29,9 @@ Make = Callable[[Backend, str], Generator]
 CASES = [(backend, model_type) for backend in BACKENDS for model_type in MODEL_TYPES[backend]]
 
 
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Exports on first demand."""
-
-    @cache
-    def once(backend: Backend, model_type: str) -> Generator:
-        return exported(backend, model_type, tmp_path_factory.mktemp(f"{backend}-{model_type}"))
-
-    return once
-
-
 @pytest.fixture(params=CASES, ids="-".join)
-def generator(request: pytest.FixtureRequest, make: Make) -> Generator:
-    return make(*request.param)
+def generator(request: pytest.FixtureRequest, make_generator: Make) -> Generator:
+    return make_generator(*request.param)
 
 
 def test_both_exporters_name_inputs_and_axes_alike(generator: Generator) -> None:
@@ -119,9 +106,9 @@ def test_logits_of_every_step_are_pytorchs(generator: Generator, tmp_path: Path)
 
 @pytest.mark.skipif(Backend.OPTIMUM not in BACKENDS, reason="optimum's classes run graphs as models")
 @pytest.mark.parametrize("model_type", MODEL_TYPES[Backend.OPTIMUM])
-def test_greedy_and_beam_search_in_optimum_are_pytorchs(make: Make, model_type: str, tmp_path: Path) -> None:
+def test_greedy_and_beam_search_in_optimum_are_pytorchs(make_generator: Make, model_type: str, tmp_path: Path) -> None:
     optimum = pytest.importorskip("optimum.onnxruntime")
-    generator = make(Backend.OPTIMUM, model_type)
+    generator = make_generator(Backend.OPTIMUM, model_type)
     model, prompts = generator.model, generator.prompts
     adapter = trained(model)
     merged = tmp_path / "merged"

@@ -16,21 +16,21 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import save_adapter
 from compacter_core.pytorch import detach
 from compacter_core.vocabulary import Stack
-from compacter_exporters.choices import DECODER_FILE, DECODER_WITH_PAST_FILE, ENCODER_FILE
+from compacter_exporters.choices import DECODER_FILE, DECODER_WITH_PAST_FILE, ENCODER_FILE, Backend
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
 from compacter_exporters.graph import load_graph
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
 from tests.exporters_backbone.backends import BACKENDS
-from tests.exporters_backbone.generators import Generator, exported, trained
+from tests.exporters_backbone.generators import Generator, trained
 
 Damage = Callable[[Path], None]
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    return exported(BACKENDS[0], "t5", tmp_path_factory.mktemp("t5"))
+def generator(make_generator: Callable[[Backend, str], Generator]) -> Generator:
+    return make_generator(BACKENDS[0], "t5")
 
 
 @pytest.fixture(scope="module")
