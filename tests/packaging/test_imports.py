@@ -19,6 +19,8 @@ BACKBONE_EXPORT = tuple(
     for module in (
         "backbone",
         "graph_check",
+        "generation_check",
+        "decoder_inputs",
         "source_model",
         "transformers_backend",
         "optimum_backend",
