@@ -12,7 +12,7 @@
    where there are none).
 
 The rows are the quickstart's docstrings, or `train.jsonl`, `validation.jsonl` and perhaps `test.jsonl` of a directory,
-with `text` and `label`. What is done is not done again.
+with `text` and `label`. What is done is not done again, and what was interrupted goes on.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from compacter_core.format.atomic import atomic_write
 from compacter_core.methods import Method
 from compacter_core.pytorch import from_pretrained
 from compacter_core.pytorch.training import (
-    LOG_FILE,
     AdapterRecipe,
     Columns,
     Example,
@@ -43,9 +42,7 @@ from compacter_core.pytorch.training import (
     Task,
     TrainResult,
     TrainSettings,
-    load_result,
     read_file,
-    train,
 )
 from compacter_core.pytorch.training.metrics import normalise
 from examples.quickstart.stages import Stages
@@ -167,9 +164,6 @@ class Experiment:
     def _train(
         self, name: str, backbone: Path, files: dict[str, list[tuple[str, str]]], recipe: Recipe, schedule: Schedule
     ) -> TrainResult:
-        output = self._directory / name
-        if (output / LOG_FILE).is_file():
-            return load_result(output)
         paths = {split: self._directory / f"{name}-{split}.jsonl" for split in files}
         for split, rows in files.items():
             lines = [json.dumps({"text": text, "target": target}) for text, target in rows]
@@ -185,7 +179,7 @@ class Experiment:
             schedule=schedule,
             progress=self._progress,
         )
-        return train(settings, output)
+        return Stages(self._directory).trained(settings)
 
 
 @torch.inference_mode()

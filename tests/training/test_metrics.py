@@ -93,6 +93,7 @@ def test_exact_match_counts_groups_and_ignores_case_articles_and_punctuation() -
     answers, accepted = ["The  cat.", "dog", "cow"], [("a Cat", "x"), ("dog",), ("pig",)]
     assert metrics.exact_match(answers, accepted, ["1", "2", "3"]) == pytest.approx(2 / 3)
     assert metrics.exact_match(answers, accepted, ["1", "2", "2"]) == 0.5
+    assert metrics.exact_match(answers[::-1], accepted[::-1], ["2", "2", "1"]) == 0.5
 
 
 def test_word_f1_takes_the_best_accepted_text() -> None:
