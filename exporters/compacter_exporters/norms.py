@@ -55,7 +55,7 @@ def find_norms(graph: ir.Graph) -> list[Norm]:
 def consumed_gain(weight: Array, backbone: Backbone | None) -> Array:
     """What a graph multiplies with where the backbone's norm has that weight: 1 + weight in Gemma, else the weight."""
     is_shifted = backbone is not None and backbone.model_type in _GAIN_PLUS_ONE
-    return weight + weight.dtype.type(1) if is_shifted else weight
+    return 1.0 + weight.astype(np.float64) if is_shifted else weight
 
 
 def _root_mean_square(node: ir.Node) -> Norm | None:

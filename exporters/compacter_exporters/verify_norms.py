@@ -23,11 +23,13 @@ class NormVerifier:
         adapter: the adapter.
         norms: the norms by module name; a second copy behind a placement that needs one has its own entry.
         problems: what is wrong with the norms as a whole, by a name for it.
+        dtype: the type that the sites' linear layers compute in, if any site is there.
     """
 
     adapter: Adapter
     norms: Mapping[str, tuple[str, Norm]]
     problems: Mapping[str, str]
+    dtype: ir.DataType | None
 
     @classmethod
     def of(cls, adapter: Adapter, norms: Sequence[Norm], sites: Mapping[str, LocatedSite]) -> "NormVerifier":
@@ -57,7 +59,8 @@ class NormVerifier:
             for norm in site.norms:
                 key = str(module) if id(norm) not in copies else f"{module} (behind {site_id})"
                 wanted[key] = (str(module), norm)
-        return cls(adapter, wanted, problems)
+        dtype = next((site.linear.dtype for site in sites.values()), None)
+        return cls(adapter, wanted, problems, dtype)
 
     def values(self) -> list[ir.Value]:
         """The values to observe."""
@@ -74,7 +77,8 @@ class NormVerifier:
         wanted = None if weight is None else consumed_gain(weight, self.adapter.config.backbone)
         gain, gain_ok = _consumed(norm.gain, wanted)
         bias, bias_ok = (None, True) if norm.bias is None else _consumed(norm.bias, overrides.get(f"{module}.bias"))
-        numbers = Numbers.of(norm.gain.constant.dtype)
+        # A model in half precision may normalise in single, but what enters and leaves is stored in half.
+        numbers = Numbers.of(self.dtype or norm.gain.constant.dtype)
         x, output = run[str(norm.input.name)], run[str(norm.output.name)]
         if norm.is_centred:
             check = check_norm(x, output, numbers, gain=gain, bias=bias, eps=norm.epsilon)

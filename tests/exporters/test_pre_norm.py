@@ -109,3 +109,17 @@ def test_placements_against_pytorch(model_type: str, tmp_path: Path) -> None:
         assert report.ok, report.as_text()
         assert set(report.sites) == {site.id for site in adapter.config.sites}
         assert len(report.norms) == len(adapter.config.backbone.norms if adapter.config.backbone else ())
+
+
+@pytest.mark.spec("ONX-1", "ONX-11")
+@pytest.mark.parametrize("model_type", ["gemma", "llama"])
+def test_half_precision_with_norms_in_single(model_type: str, tmp_path: Path) -> None:
+    model, inputs = tiny(model_type)
+    model = model.half()
+    export(model, inputs, tmp_path / "backbone.onnx")
+    adapter, expected = trained(model, inputs, "houlsby")
+    graft(tmp_path / "backbone.onnx", adapter, tmp_path / "merged.onnx")
+    report = verify(tmp_path / "merged.onnx", adapter)
+    assert report.ok, report.as_text()
+    bare, got = run(tmp_path / "backbone.onnx", inputs), run(tmp_path / "merged.onnx", inputs)
+    assert np.abs(got - expected).max() < np.abs(bare - expected).max() / 10
