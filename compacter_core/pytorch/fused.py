@@ -18,6 +18,9 @@ A second derivative is that of these formulas, where u is computed again: nothin
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -35,66 +38,11 @@ from compacter_core.pytorch.factors import (
     wide_factor_vjp,
 )
 from compacter_core.pytorch.functional import activate, activate_vjp
-from compacter_core.vocabulary import Activation
+from compacter_core.pytorch.site_tensors import Options, SiteTensors
 
 _ONE_PANEL: Final = 128
 """BLAS libraries sum up so many products in registers before they add the sum to what it goes onto, so that y is
 rounded once (NUM-8). A longer sum may go onto skip in pieces, each rounded at the size of skip."""
-
-
-class SiteTensors(NamedTuple):
-    """The tensors of one site, or their gradients.
-
-    Args:
-        down: of the down-projection.
-        down_bias: bd [k].
-        up: of the up-projection.
-        up_bias: bu [d].
-        scaling: a trained scaling, [1] or [d].
-    """
-
-    down: Factors
-    down_bias: Tensor | None
-    up: Factors
-    up_bias: Tensor | None
-    scaling: Tensor | None
-
-    @property
-    def shares_rule(self) -> bool:
-        """Whether both projections have the same rule."""
-        return self.up.rule is self.down.rule
-
-    def flat(self) -> tuple[Tensor | None, ...]:
-        """As arguments of a function of PyTorch's; None in place of a rule that is there already."""
-        up = self.up._replace(rule=None) if self.shares_rule else self.up
-        return (*self.down, self.down_bias, *up, self.up_bias, self.scaling)
-
-    @classmethod
-    def of(cls, flat: tuple[Any, ...]) -> "SiteTensors":
-        """The inverse of `flat`."""
-        down, up = Factors(*flat[:3]), Factors(*flat[4:7])
-        return cls(down, flat[3], up._replace(rule=down.rule) if up.rule is None else up, flat[7], flat[8])
-
-    def with_rules_summed(self) -> "SiteTensors":
-        """Of gradients: that of a rule which both projections share."""
-        if self.down.rule is None or self.up.rule is None:
-            return self
-        rule = self.down.rule + self.up.rule
-        return self._replace(down=self.down._replace(rule=rule), up=self.up._replace(rule=rule))
-
-
-class Options(NamedTuple):
-    """What is not a tensor.
-
-    Args:
-        activation: the non-linearity.
-        scale: a fixed scaling; 1 beside a trained one.
-        product_type: data type of the products with x and into y. What is narrow has the type of the tensors.
-    """
-
-    activation: Activation
-    scale: float
-    product_type: torch.dtype
 
 
 def adapt(x: Tensor, skip: Tensor | None, tensors: SiteTensors, options: Options) -> Tensor:
@@ -168,6 +116,10 @@ class _Site(NamedTuple):
 
     def forward(self, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Y, and u where it is worth keeping."""
+        kernels, narrow = self._kernels(x, skip)
+        if kernels is not None:
+            y, u = kernels.forward(x, skip, narrow)
+            return y, (u if u.shape[1] <= narrow.mix_down.shape[1] else None)
         u = self._enter(x)
         middle = self._middle(u)
         if self.tensors.scaling is None:
@@ -180,13 +132,21 @@ class _Site(NamedTuple):
         """Gradients of x, with that of a skip that is x, and of the tensors, given u or else computing it."""
         scaling, product_type = self.tensors.scaling, self.options.product_type
         middle = self._middle(self._enter(x) if kept is None else kept)
-        v, d_scaling = g.to(x.dtype).to(product_type), None
+        d_delta, d_scaling = g.to(x.dtype).to(product_type), None
         if scaling is not None:
-            d_scaling = (v * self._unscaled(middle, x)).sum_to_size(scaling.shape).to(scaling.dtype)
-            v = (v * scaling).to(product_type)
-        da, d_up, d_up_bias = self._leave_vjp(middle, v)
-        dz = activate_vjp(self.options.activation, middle.z, middle.a, da)
-        dx, d_down = self._enter_vjp(middle, dz, x, g if adds_x else None)
+            d_scaling = (d_delta * self._unscaled(middle, x)).sum_to_size(scaling.shape).to(scaling.dtype)
+            d_delta = (d_delta * scaling).to(product_type)
+        kernels, narrow = self._kernels(x, g)
+        if kernels is None:
+            dv = self._leave_vjp(d_delta).to(middle.a.dtype)
+            da, d_up, d_up_bias = self._up_vjp(middle, dv, d_delta)
+            dz = activate_vjp(self.options.activation, middle.z, middle.a, da)
+            du, d_down = self._down_vjp(middle, dz, x)
+            dx = _wide_product(du, self._inner(), x, g if adds_x else None)
+        else:
+            dx, dv, dz = kernels.backward(g, middle.u, narrow, adds_g=adds_x)
+            _, d_up, d_up_bias = self._up_vjp(middle, dv, d_delta)
+            _, d_down = self._down_vjp(middle, dz, x)
         d_down_bias = None if self.tensors.down_bias is None else dz.sum(0)
         return dx, SiteTensors(d_down, d_down_bias, d_up, d_up_bias, d_scaling)
 
@@ -196,15 +156,14 @@ class _Site(NamedTuple):
         rows = x.to(inner.dtype).reshape(-1, inner.shape[1])
         return (rows @ inner.contiguous().t()).view(-1, self.tensors.down.blocks * inner.shape[0])
 
-    def _enter_vjp(self, middle: _Middle, dz: Tensor, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Factors]:
-        """Gradients of x, with that of a skip added, and of the down-projection's tensors, given that of z."""
+    def _down_vjp(self, middle: _Middle, dz: Tensor, x: Tensor) -> tuple[Tensor, Factors]:
+        """Gradients of X P^T, as [N c, w], and of the down-projection's tensors, given that of z."""
         down, inner = self.tensors.down, self._inner()
         du, d_mixing = mix_vjp(middle.u, middle.mix_down, carried(down, Side.DOWN), dz)
         d_rule, d_right = (None, None) if d_mixing is None else mixing_vjp(down, Side.DOWN, d_mixing)
         rows = du.to(inner.dtype).view(-1, inner.shape[0])
         d_inner = rows.t() @ x.to(inner.dtype).reshape(-1, inner.shape[1])
-        d_left = wide_factor_vjp(down, Side.DOWN, d_inner.to(dz.dtype))
-        return _wide_product(rows, inner, x, skip), Factors(d_rule, d_left, d_right)
+        return rows, Factors(d_rule, wide_factor_vjp(down, Side.DOWN, d_inner.to(dz.dtype)), d_right)
 
     def _middle(self, u: Tensor) -> _Middle:
         (down, down_bias, up, up_bias, _), options = self.tensors, self.options
@@ -224,16 +183,20 @@ class _Site(NamedTuple):
         """O = v [Q; bu], of the product's type and the shape of x."""
         return _product(middle.v, self._outer()).view(x.shape)
 
-    def _leave_vjp(self, middle: _Middle, g: Tensor) -> tuple[Tensor, Factors, Tensor | None]:
-        """Gradients of a, of the up-projection's tensors and of its bias, given that of v [Q; bu]."""
-        up, outer = self.tensors.up, self._outer()
-        rows = g.reshape(-1, outer.shape[1])
-        d_outer = (middle.v.t() @ rows).to(middle.a.dtype)
-        d_outer = d_outer if self.options.scale == 1 else d_outer * self.options.scale
-        width = outer.shape[0] - (0 if self.tensors.up_bias is None else up.blocks)
-        dv = (rows @ outer[:width].t()).view(-1, up.blocks * width).to(middle.a.dtype)
+    def _leave_vjp(self, d_delta: Tensor) -> Tensor:
+        """The gradient of mix(a), [N, c w], given that of delta."""
+        up, outer = self.tensors.up, self._outer(with_bias=False)
+        dv = d_delta.reshape(-1, outer.shape[1]) @ outer.t()
+        return dv.view(-1, up.blocks * outer.shape[0])
+
+    def _up_vjp(self, middle: _Middle, dv: Tensor, d_delta: Tensor) -> tuple[Tensor, Factors, Tensor | None]:
+        """Gradients of a, of the up-projection's tensors and of its bias, given those of mix(a) and delta."""
+        up = self.tensors.up
         da, d_mixing = mix_vjp(middle.a, middle.mix_up, carried(up, Side.UP), dv)
         d_rule, d_left = (None, None) if d_mixing is None else mixing_vjp(up, Side.UP, d_mixing)
+        d_outer = (middle.v.t() @ d_delta.reshape(-1, d_delta.shape[-1] // up.blocks)).to(dv.dtype)
+        d_outer = d_outer if self.options.scale == 1 else d_outer * self.options.scale
+        width = dv.shape[1] // up.blocks
         d_right = wide_factor_vjp(up, Side.UP, d_outer[:width])
         # Without a rank there is one tensor, and it is the wide factor.
         factors = Factors(d_rule, d_right, None) if d_left is None else Factors(d_rule, d_left, d_right)
@@ -243,12 +206,42 @@ class _Site(NamedTuple):
         """P [w, m]."""
         return wide_factor(self.tensors.down, Side.DOWN).to(self.options.product_type)
 
-    def _outer(self) -> Tensor:
-        """[Q; bu], scaled, [w + c, q]."""
+    def _outer(self, *, with_bias: bool = True) -> Tensor:
+        """[Q; bu], scaled, [w + c, q]; Q alone without the bias."""
         up, bias = self.tensors.up, self.tensors.up_bias
         outer = wide_factor(up, Side.UP)
-        outer = outer if bias is None else torch.cat((outer, bias.view(up.blocks, -1)))
+        outer = torch.cat((outer, bias.view(up.blocks, -1))) if bias is not None and with_bias else outer
         return (outer if self.options.scale == 1 else outer * self.options.scale).to(self.options.product_type)
+
+    def _kernels(self, x: Tensor, other: Tensor | None) -> tuple[Any, Any]:
+        """The kernels and their argument, where they serve these tensors; no derivative passes through a kernel."""
+        down, down_bias, up, up_bias, scaling = self.tensors
+        kernels = kernels_for(x)
+        mixed = kernels is not None and down.right is not None and scaling is None
+        if not mixed or torch.is_grad_enabled() or (other is not None and other.dtype is not x.dtype):
+            return None, None
+        narrow = kernels.Narrow(
+            wide_factor(down, Side.DOWN),
+            mixing(down, Side.DOWN),
+            down_bias,
+            mixing(up, Side.UP),
+            wide_factor(up, Side.UP),
+            up_bias,
+            self.options.activation,
+            self.options.scale,
+        )
+        return (kernels, narrow) if kernels.supports(x, narrow) else (None, None)
+
+
+def kernels_for(x: Tensor) -> Any:
+    """The module with kernels for the device of x; None where there is none, and while a compiler traces."""
+    return None if torch.compiler.is_compiling() or not x.is_cuda else _triton()
+
+
+@cache
+def _triton() -> Any:
+    found = find_spec("triton") is not None
+    return import_module("compacter_core.pytorch.triton_adapter") if found else None
 
 
 def _product(narrow: Tensor, wide: Tensor) -> Tensor:

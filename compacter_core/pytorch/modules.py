@@ -16,7 +16,8 @@ from compacter_core.layout import Part, Side, adapter_layout, projection_names
 from compacter_core.pytorch import functional
 from compacter_core.pytorch.convert import copy_into
 from compacter_core.pytorch.factors import Factors
-from compacter_core.pytorch.fused import Options, SiteTensors, adapt
+from compacter_core.pytorch.fused import adapt
+from compacter_core.pytorch.site_tensors import Options, SiteTensors
 from compacter_core.vocabulary import ScalingKind
 
 
@@ -126,12 +127,13 @@ class SiteAdapter(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Delta for x [..., d]; skip + delta, of the type of skip [..., d], where there is one (FWD-2)."""
         if not self.down.is_materialised:
-            return adapt(x, skip, self._tensors(), self._options(x))
+            return adapt(x, skip, self.site_tensors(), self._options(x))
         a = functional.activate(self.non_linearity, self.down(x.to(self.down.dtype)))
         delta: Tensor = (self.up(a) * self.scaling).to(x.dtype)
         return delta if skip is None else skip + delta.to(skip.dtype)
 
-    def _tensors(self) -> SiteTensors:
+    def site_tensors(self) -> SiteTensors:
+        """The tensors of both projections, borrowed ones included, and a trained scaling."""
         down, up = self.down.tensors(), self.up.tensors()
         scaling = self.scaling if isinstance(self.scaling, Tensor) else None
         return SiteTensors(Factors.of(down), down.get("b"), Factors.of(up), up.get("b"), scaling)

@@ -19,6 +19,8 @@ from compacter_core.config import AdapterConfig, Projection, Site
 from compacter_core.pytorch import AdapterModule, SiteAdapter
 from compacter_core.pytorch.convert import to_array
 from compacter_core.pytorch.functional import activate
+from compacter_core.pytorch.fused import adapt
+from compacter_core.pytorch.site_tensors import Options
 from compacter_core.reference.adapter import forward, vjp
 from compacter_core.reference.bounds import forward_bound, vjp_bound, worst_ratio
 from compacter_core.reference.initialise import initialise
@@ -39,13 +41,19 @@ def tensor(array: np.ndarray, dtype: DType) -> Tensor:
     return torch.from_numpy(np.array(array)).to(TORCH[dtype])
 
 
-def compacter(d: int, k: int, kind: ProjectionKind = ProjectionKind.LPHM, n: int = 4) -> SiteAdapter:
+def as_float64(adapter: Adapter) -> Adapter:
+    tensors = {name: array.astype(np.float64) for name, array in adapter.tensors.items()}
+    return replace(adapter, tensors=tensors, dtype=DType.F64)
+
+
+def compacter(d: int, k: int, kind: ProjectionKind = ProjectionKind.LPHM, n: int = 4) -> Adapter:
+    """A fresh adapter with one site and rank 1."""
     projection = Projection(
         kind=kind, phm_dim=n if kind.has_rule else None, phm_rank=1 if kind.has_rank else None, shared_W=False
     )
     site = Site(id="encoder.0.ffn", bottleneck_size=k)
     config = AdapterConfig(method="m", name="a", hidden_size=d, projection=projection, sites=(site,))
-    return AdapterModule(config, initialise(config, np.random.default_rng(0))).at(site.id)
+    return Adapter(config=config, tensors=initialise(config, np.random.default_rng(0)), dtype=DType.F32)
 
 
 def plain(site: SiteAdapter, x: Tensor) -> Tensor:
@@ -63,10 +71,7 @@ def test_onto_a_skip(skips_x: bool, dtype: DType, data: st.DataObject) -> None:
     """The sum is rounded once, whether skip is much larger than delta or not; its gradient joins that of x."""
     config = data.draw(adapter_configs(max_sites=1, with_backbone=False))
     adapter = data.draw(adapters(config, dtype=dtype))
-    wide = replace(
-        adapter, tensors={name: t.astype(np.float64) for name, t in adapter.tensors.items()}, dtype=DType.F64
-    )
-    parameters = wide.site(config.sites[0].id)
+    parameters = as_float64(adapter).site(config.sites[0].id)
     x, other, g = data.draw(site_inputs(parameters, count=3, dtype=dtype, max_exponent=6))
     skip = x if skips_x else other
     accumulate = ACCUMULATE[dtype]
@@ -97,10 +102,7 @@ def test_bfloat16_hidden_states_with_float32_tensors(autocast: bool, data: st.Da
     """Inside autocast, or on a half-precision backbone, whether the backward pass runs inside too or not."""
     config = data.draw(adapter_configs(max_sites=1, with_backbone=False))
     adapter = data.draw(adapters(config, dtype=DType.BF16))
-    wide = replace(
-        adapter, tensors={name: t.astype(np.float64) for name, t in adapter.tensors.items()}, dtype=DType.F64
-    )
-    parameters = wide.site(config.sites[0].id)
+    parameters = as_float64(adapter).site(config.sites[0].id)
     x, g = data.draw(site_inputs(parameters, count=2, dtype=DType.BF16))
     site, x_torch = site_of(adapter, DType.F32), tensor(x, DType.BF16).requires_grad_()
     inside = data.draw(st.booleans())
@@ -125,13 +127,32 @@ def test_bfloat16_hidden_states_with_float32_tensors(autocast: bool, data: st.Da
             assert worst_ratio(to_array(parameter.grad, DType.F32), values[name], errors[name]) <= 1, name
 
 
+@pytest.mark.parametrize("kind", ProjectionKind)
+def test_autocast_chooses_the_type_of_products_and_nothing_else(kind: ProjectionKind) -> None:
+    """What is narrow stays float32, in both directions: the same bits as with that type chosen outside of autocast."""
+    x, g = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    options = Options(Activation.GELU_NEW, 1.0, torch.bfloat16)
+    results = []
+    for inside in (True, False):
+        site = site_of(compacter(32, 8, kind), DType.F32)
+        x_torch = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            y = site(x_torch, x_torch) if inside else adapt(x_torch, x_torch, site.site_tensors(), options)
+            y.backward(g)
+        results.append([y, x_torch.grad, *(parameter.grad for parameter in site.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
 KEPT_WIDTHS = {ProjectionKind.DENSE: 16, ProjectionKind.LOW_RANK: 1, ProjectionKind.PHM: 0, ProjectionKind.LPHM: 4}
 
 
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_what_is_kept(kind: ProjectionKind) -> None:
     """Beyond x and the parameters: u, where it is no wider than the bottleneck; k = 16, and n^2 r = 4."""
-    rows, site = 32, compacter(64, 16, kind, n=2)
+    rows, site = 32, site_of(compacter(64, 16, kind, n=2), DType.F32)
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     known = {t.untyped_storage().data_ptr() for t in (x, *site.parameters())}
     known |= {t.untyped_storage().data_ptr() for p in (site.down, site.up) for t in p.tensors().values()}
@@ -176,7 +197,7 @@ def test_second_derivative(kind: ProjectionKind, activation: Activation, data: s
 
 def test_second_derivative_of_the_activation() -> None:
     """PyTorch's own check of a second derivative, by differences, for a curved activation."""
-    site = compacter(8, 4, n=2).double()
+    site = site_of(compacter(8, 4, n=2), DType.F64)
     with torch.no_grad():
         for parameter in site.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
