@@ -1,11 +1,16 @@
 """Files of `torch.save`, read as tensors and nothing else.
 
 A pickle is a program. torch's `weights_only` reader runs only constructors of tensors, but has had holes
-(CVE-2025-32434, CVE-2026-24747), hence a floor under torch's version. What it lets pass is then bounded: an archive may
-not unpack to more than its own size, and a tensor may not have more elements than its bytes.
+(CVE-2025-32434, CVE-2026-24747), hence a floor under torch's version. And it can be made to fill the memory, so it gets
+only what is bounded: an archive may not unpack to more than its own size, the pickle may name nothing but what makes
+tensors out of the file's bytes, and a tensor may not have more elements than bytes.
 """
 
+import pickletools
+import re
 import zipfile
+from io import BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OLDEST_TORCH: Final = "2.10"
+
+_ALLOWED: Final = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Za-z0-9]+Storage"
+)
+"""What a pickle of plain tensors names: module and attribute."""
+
+_NAMING: Final = frozenset({"STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
+"""Other instructions that name something; `torch.save` does not use them."""
+
+_PICKLES: Final = 5
+"""In a file that is no archive: magic number, version, system, the tensors, and the keys of their bytes."""
 
 _FLOATS: Final = {"float64": DType.F64, "float32": DType.F32, "float16": DType.F16, "bfloat16": DType.BF16}
 _INTEGERS: Final = ("int64", "int32", "int16", "int8", "uint8", "bool")
@@ -42,6 +58,7 @@ def read_pickle(file: Path) -> StoredTensors:
     is_zip = zipfile.is_zipfile(file)
     if is_zip:
         _refuse_packed(file)
+    _refuse_names(file, is_zip)
     try:
         content = torch.load(str(file), map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a hostile pickle can make the reader raise anything
@@ -84,6 +101,32 @@ def _refuse_packed(file: Path) -> None:
     total = sum(entry.file_size for entry in entries)
     if total > file.stat().st_size:
         raise _refusal(file, f"its archive claims to hold {total} bytes")
+
+
+def _refuse_names(file: Path, is_zip: bool) -> None:
+    """The instructions of the pickle are looked through, and none is carried out."""
+    try:
+        if is_zip:
+            with zipfile.ZipFile(file) as archive:
+                # torch finds its pickle in capitals too.
+                names = [name for name in archive.namelist() if name.lower().endswith(".pkl")]
+                for name in names:
+                    _look_through(file, BytesIO(archive.read(name)))
+        else:
+            with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+                for _ in range(_PICKLES):
+                    _look_through(file, content)
+    except CompacterError:
+        raise
+    except Exception as error:  # a damaged pickle can make its parser raise anything
+        raise _refusal(file, f"the pickle is damaged: {str(error) or type(error).__name__}") from error
+
+
+def _look_through(file: Path, stream: BytesIO | mmap) -> None:
+    for instruction, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]  # a mapped file reads like one
+        named = str(argument) if instruction.name == "GLOBAL" else ""
+        if instruction.name in _NAMING or (named and not _ALLOWED.fullmatch(named)):
+            raise _refusal(file, f"the pickle asks for {named or instruction.name}")
 
 
 def _stored(file: Path, key: str, value: object) -> StoredTensor:

@@ -35,10 +35,19 @@ def save_index(path: Path, places: Mapping[str, str]) -> Path:
 
 def compress(path: Path) -> Path:
     """The archive written again, compressed."""
+    return _rewrite(path, zipfile.ZIP_DEFLATED, lambda name: name)
+
+
+def rename_pickle(path: Path) -> Path:
+    """The archive with its pickle's name in capitals."""
+    return _rewrite(path, zipfile.ZIP_STORED, lambda name: name.replace("data.pkl", "DATA.PKL"))
+
+
+def _rewrite(path: Path, compression: int, rename: Callable[[str], str]) -> Path:
     source = io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", compression) as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name))
+            new.writestr(rename(name), old.read(name))
     return path
 
 

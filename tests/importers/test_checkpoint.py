@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from safetensors.torch import save_file
 
 from compacter_core.adapter import DType
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.importers import pickles
 from compacter_core.importers.checkpoint import find_file, read_state
 from compacter_core.importers.pickles import require_torch
-from tests.importers.checkpoints import Calls, claim_size, compress, pickled, save_index, save_pickle
+from tests.importers.checkpoints import Calls, claim_size, compress, pickled, rename_pickle, save_index, save_pickle
 
 FLOATS = {
     torch.float64: DType.F64,
@@ -117,8 +119,16 @@ def test_pickles_need_the_opt_in(tmp_path: Path, legacy: bool) -> None:
     assert "holes" in error.remedy
 
 
+@pytest.mark.parametrize("looked_through", [True, False])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_code_in_a_pickle_does_not_run(tmp_path: Path, legacy: bool) -> None:
+def test_code_in_a_pickle_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool, looked_through: bool
+) -> None:
+    """Each of the two defences holds alone: looking through the pickle, and torch's restricted reader."""
+    if looked_through:
+        monkeypatch.setattr(torch, "load", partial(torch.load, weights_only=False))
+    else:
+        monkeypatch.setattr(pickles, "_refuse_names", lambda file, is_zip: None)
     trace = tmp_path / "trace"
     path = save_pickle(tmp_path / "file", {"a": torch.ones(1), "b": Calls(os.mkdir, str(trace))}, legacy=legacy)
     torch.load(path, weights_only=False)
@@ -126,6 +136,25 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, legacy: bool) -> None:
     trace.rmdir()
     refused(path, ErrorCode.E501)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_torch_would_let_pass_cannot_fill_the_memory(tmp_path: Path, legacy: bool) -> None:
+    path = save_pickle(tmp_path / "file", {"a": Calls(bytearray, 2**20)}, legacy=legacy)
+    assert torch.load(path)["a"] == bytearray(2**20), "torch refuses it by now"
+    assert "asks for __builtin__ bytearray" in str(refused(path, ErrorCode.E501))
+
+
+def test_the_pickle_is_looked_through_whatever_its_name(tmp_path: Path) -> None:
+    path = rename_pickle(save_pickle(tmp_path / "file", {"a": Calls(bytearray, 2**20)}))
+    assert "asks for __builtin__ bytearray" in str(refused(path, ErrorCode.E501))
+
+
+def test_parameters_are_tensors(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 3)
+    path = save_pickle(tmp_path / "file", dict(module.named_parameters()))
+    assert set(read_state(path, allow_pickle=True)) == {"weight", "bias"}
+    assert set(read_state(save_pickle(path, module.state_dict()), allow_pickle=True)) == {"weight", "bias"}
 
 
 def test_code_in_a_bare_pickle_does_not_run(tmp_path: Path) -> None:
