@@ -36,7 +36,6 @@ from compacter_core.adapter import Adapter
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
-from compacter_core.linkage.swappable import swappable_tensors
 from compacter_core.methods import create_config
 from compacter_core.pytorch import attach, describe_backbone, save_pretrained
 from compacter_exporters.backbone import export_backbone
@@ -44,6 +43,7 @@ from compacter_exporters.graft import graft
 from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.linkage.swappable import graft_swappable
 from compacter_runtime.bank import Bank
+from compacter_runtime.choosing import Swappable
 
 SIZES = {
     "minilm": BertConfig(
@@ -86,8 +86,9 @@ def arms_of(directory: Path, adapter: Adapter, names: Sequence[str], threads: in
     feeds: dict[str, Callable[[int], Mapping[str, Any]]] = {}
     if "swappable" in names:
         description = read_description(loaded["swappable"].get_modelmeta().custom_metadata_map)
-        tensors = swappable_tensors(description, adapter)
-        feeds["swappable"] = lambda _: tensors
+        swappable = Swappable(description)
+        packed = swappable.load(adapter)
+        feeds["swappable"] = lambda batch: swappable.choose(packed, batch).feeds(np.arange(batch))
     if "bank" in names:
         bank = Bank(read_description(loaded["bank"].get_modelmeta().custom_metadata_map))
         for index in range(rows):

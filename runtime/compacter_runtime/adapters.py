@@ -17,4 +17,4 @@ def open_adapters(metadata: Mapping[str, str], device: str) -> Adapters:
     if not describes_itself(metadata):
         return NoAdapters()
     description = read_description(metadata)
-    return Bank(description, device) if description.linkage is Linkage.BANK else Swappable(description)
+    return (Bank if description.linkage is Linkage.BANK else Swappable)(description, device)

@@ -33,7 +33,7 @@ class Bank:
     """The adapters of a model with the linkage bank.
 
     The tensors are kept on the session's device. They grow by doubling, which copies them; an adapter added where there
-    is room is written in place.
+    is room is written in place. Do not change a bank while another thread runs the model.
 
     Args:
         description: the model's.

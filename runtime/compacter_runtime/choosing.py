@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from compacter_core.adapter import Adapter
@@ -67,14 +69,20 @@ class NoAdapters:
 class Swappable:
     """A model that takes one adapter at a time.
 
+    An adapter's tensors are put on the session's device when it first runs, and stay there as long as the caller keeps
+    the adapter.
+
     Args:
         description: the model's.
+        device: "cpu" or "cuda".
     """
 
     inputs: tuple[str, ...] = ()
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, device: str = "cpu") -> None:
         self.description = description
+        self._device = device
+        self._resident: WeakKeyDictionary[PackedAdapter, dict[str, onnxruntime.OrtValue]] = WeakKeyDictionary()
 
     def load(self, source: Path | str | Adapter) -> PackedAdapter:
         """An adapter from a `.onnx_adapter` file, an adapter file or its directory, or from memory.
@@ -110,5 +118,13 @@ class Swappable:
                 value=str(choice),
                 remedy="Make a model for an adapter per row with `compacter graft --linkage bank`.",
             )
-        tensors = choice.tensors
+        tensors = self._on_device(choice)
         return Chosen(lambda _: tensors, [choice.labels] * rows)
+
+    def _on_device(self, packed: PackedAdapter) -> dict[str, onnxruntime.OrtValue]:
+        if packed not in self._resident:
+            self._resident[packed] = {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+                for name, array in packed.tensors.items()
+            }
+        return self._resident[packed]

@@ -25,7 +25,7 @@ from compacter_runtime.model_inputs import Array
 _REMEDY: Final = "Pack the adapter again with `compacter pack`."
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PackedAdapter:
     """An adapter ready to be given to a swappable graph.
 
