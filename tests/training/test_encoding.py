@@ -127,12 +127,3 @@ def test_what_is_no_number_is_refused(value: object) -> None:
 def test_numbers_may_be_written_as_texts() -> None:
     _, rows = strategy_of(Task.REGRESSION, [{"text": "cat", "label": "3.200"}, {"text": "cat", "label": 2}])
     assert [row.number for row in rows] == [3.2, 2.0]
-
-
-@pytest.mark.parametrize("task", list(Task))
-def test_no_rows_are_refused(task: Task) -> None:
-    fit: dict[str, object] = {"text": "a", "label": "1", "target": "b", "tokens": ["a", "b"], "labels": ["x", "y"]}
-    strategy = STRATEGIES[task].of([Row("1", fit), Row("2", fit | {"label": "2"})], PLAIN, None)
-    with pytest.raises(CompacterError) as caught:
-        strategy.parse([], "nothing")
-    assert caught.value.code is ErrorCode.E801

@@ -18,7 +18,15 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.methods import Method
 from compacter_core.pytorch import from_pretrained
-from compacter_core.pytorch.training import AdapterRecipe, FullRecipe, Schedule, TrainSettings, read_file, train
+from compacter_core.pytorch.training import (
+    AdapterRecipe,
+    FullRecipe,
+    Schedule,
+    Task,
+    TrainSettings,
+    read_file,
+    train,
+)
 from compacter_core.pytorch.training.examples import Columns
 from compacter_core.pytorch.training.progress import ProgressBar
 from compacter_core.pytorch.training.trainer import last_checkpoint
@@ -192,6 +200,19 @@ def test_resuming_needs_a_checkpoint(backbone: Path, data: tuple[str, str], tmp_
     with pytest.raises(CompacterError) as caught:
         train(replace(make_settings(backbone, data), resume=True), tmp_path)
     assert caught.value.code is ErrorCode.E005
+
+
+@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("empty", [0, 1])
+def test_data_without_rows_are_refused(
+    task: Task, empty: int, backbone: Path, data: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    sources = [str(tmp_path / "empty.csv") if part == empty else data[part] for part in (0, 1)]
+    settings = replace(make_settings(backbone, (sources[0], sources[1])), task=task)
+    with pytest.raises(CompacterError, match=r"empty\.csv: no rows") as caught:
+        train(settings, tmp_path / "out")
+    assert caught.value.code is ErrorCode.E801
 
 
 def test_an_unknown_validation_label_is_found_before_training(

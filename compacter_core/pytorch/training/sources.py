@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.pytorch.training.examples import Columns, Example, checked
+from compacter_core.pytorch.training.examples import Columns, Example, check_some, checked
 from compacter_core.rows import ROW_FORMATS, Row, read_rows
 
 _NAME = re.compile(r"(?P<path>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>.+))?")
@@ -28,11 +28,17 @@ def load_rows(source: str, *, split: str) -> list[Row]:
         split: of a data set whose name has no `@SPLIT`.
 
     Raises:
-        CompacterError: E005, E801; E004 if the data set needs the `datasets` package and it is not installed.
+        CompacterError: E005; E801, also if there are no rows; E004 if the data set needs the `datasets` package and
+            it is not installed.
     """
     path = Path(source)
-    if path.suffix.lower() in ROW_FORMATS or path.is_file():
-        return read_rows(path)
+    is_file = path.suffix.lower() in ROW_FORMATS or path.is_file()
+    rows = read_rows(path) if is_file else _rows_of_data_set(source, split)
+    check_some(rows, source)
+    return rows
+
+
+def _rows_of_data_set(source: str, split: str) -> list[Row]:
     parts = _NAME.fullmatch(source)
     if parts is None:
         raise CompacterError(

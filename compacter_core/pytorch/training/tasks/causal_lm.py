@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq
 
 from compacter_core.pytorch.training.encoding import IGNORED, EncodedDataset, Features
-from compacter_core.pytorch.training.examples import Columns, check_some, optional, text_field
+from compacter_core.pytorch.training.examples import Columns, optional, text_field
 from compacter_core.pytorch.training.metrics import Metric, Scores
 from compacter_core.pytorch.training.named_tasks import NamedTask
 from compacter_core.pytorch.training.tasks.strategy import Limits, Strategy, logits_of
@@ -49,7 +49,6 @@ class CausalLM(Strategy[Continued]):
 
     def parse(self, rows: Sequence[Row], source: str) -> list[Continued]:
         """See `Strategy.parse`."""
-        check_some(rows, source)
         columns = self.columns
         return [
             Continued(

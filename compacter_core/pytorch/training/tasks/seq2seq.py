@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq
 
 from compacter_core.pytorch.training.encoding import IGNORED, EncodedDataset, encode
-from compacter_core.pytorch.training.examples import Columns, check_some
+from compacter_core.pytorch.training.examples import Columns
 from compacter_core.pytorch.training.metrics import Metric, Scores
 from compacter_core.pytorch.training.named_tasks import NamedTask
 from compacter_core.pytorch.training.tasks.strategy import Limits, Strategy, logits_of
@@ -41,7 +41,6 @@ class Seq2Seq(Strategy[TextToText]):
 
     def parse(self, rows: Sequence[Row], source: str) -> list[TextToText]:
         """See `Strategy.parse`."""
-        check_some(rows, source)
         named = self.named
         return [TextToText.of(row, self.columns) if named is None else format_named(row, named) for row in rows]
 

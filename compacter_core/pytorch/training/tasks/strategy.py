@@ -51,7 +51,7 @@ class Strategy(ABC, Generic[RowT]):
 
     @abstractmethod
     def parse(self, rows: Sequence[Row], source: str) -> Sequence[RowT]:
-        """Checked rows.
+        """Checked rows, of which there is at least one; `source` is where they are from, for messages.
 
         Raises:
             CompacterError: E801 for an unfit row, E802 for a label that the training rows lack.

@@ -11,7 +11,7 @@ from transformers import AutoModelForTokenClassification, DataCollatorForTokenCl
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.pytorch.training.encoding import IGNORED, EncodedDataset
-from compacter_core.pytorch.training.examples import Columns, as_label, check_some, field
+from compacter_core.pytorch.training.examples import Columns, as_label, field
 from compacter_core.pytorch.training.labels import Labels
 from compacter_core.pytorch.training.metrics import Metric, Scores, accuracy, entity_f1
 from compacter_core.pytorch.training.named_tasks import NamedTask
@@ -50,7 +50,6 @@ class TokenClassification(Strategy[TaggedWords]):
 
     def parse(self, rows: Sequence[Row], source: str) -> list[TaggedWords]:
         """See `Strategy.parse`."""
-        check_some(rows, source)
         parsed = [_read(row, self.columns) for row in rows]
         for row in parsed:
             for tag in row.tags:
