@@ -102,10 +102,13 @@ class SourceModel:
         mask = torch.ones(batch, length, dtype=torch.int64)
         if length > 1:
             mask[1:, -1] = 0
-        inputs = {
-            "input_ids": torch.randint(config.vocab_size, (batch, length), generator=generator),
-            "attention_mask": mask,
-        }
+        tokens = torch.randint(config.vocab_size, (batch, length), generator=generator)
+        end = getattr(config, "eos_token_id", None)
+        if self.is_encoder_decoder and isinstance(end, int):
+            # Classifiers of this kind read the state at the end of the sequence, and want as many ends in every row.
+            tokens[tokens == end] = (end + 1) % config.vocab_size
+            tokens.scatter_(1, mask.sum(1, keepdim=True) - 1, end)
+        inputs = {"input_ids": tokens, "attention_mask": mask}
         segments = getattr(config, "type_vocab_size", 0)
         if segments > 1:
             inputs["token_type_ids"] = torch.randint(segments, (batch, length), generator=generator)

@@ -28,11 +28,6 @@ TASKS: Final = {
 """What a class ends in, to the task that its graph is exported for; the first one that fits."""
 
 
-UNCHECKED: Final = frozenset({"BartForSequenceClassification"})
-"""Classes that are not exported: they want the end of the text in every row, and the exporter's check breaks off, since
-its random inputs do not have it."""
-
-
 def task_of(model_class: str) -> Task:
     """The task of a class of transformers."""
     return next(task for suffix, task in TASKS.items() if model_class.endswith(suffix))
