@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OLDEST_TORCH: Final = "2.10"
 
+_ZIP: Final = b"PK\x03\x04"
+
 _ALLOWED: Final = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Za-z0-9]+Storage"
 )
@@ -55,7 +57,7 @@ def read_pickle(file: Path) -> StoredTensors:
             remedy='Install it with: pip install "compacter-core[torch]".',
         ) from error
     require_torch(torch.__version__)
-    is_zip = zipfile.is_zipfile(file)
+    is_zip = _begins_like_zip(file)
     if is_zip:
         _refuse_packed(file)
     _refuse_names(file, is_zip)
@@ -88,12 +90,18 @@ def require_torch(version: str) -> None:
         )
 
 
+def _begins_like_zip(file: Path) -> bool:
+    """By which torch decides how to read it."""
+    with file.open("rb") as stream:
+        return stream.read(len(_ZIP)) == _ZIP
+
+
 def _refuse_packed(file: Path) -> None:
     """`torch.save` stores what it archives uncompressed; anything else could unpack to any size."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a damaged archive can make its parser raise anything
         raise _refusal(file, f"the archive is damaged: {error}") from error
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed:

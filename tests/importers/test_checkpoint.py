@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -210,6 +210,8 @@ def test_rubbish_is_refused(tmp_path: Path, data: bytes) -> None:
     refused(path, ErrorCode.E112, allow_pickle=False)
 
 
+@example(cut=0.0, flips=[(0.986328125, 1)])  # an archive of several disks
+@example(cut=0.0, flips=[(0.640625, 220)])  # a text of four gigabytes
 @given(cut=st.floats(0, 0.999), flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3))
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("form", ["safetensors", "zip", "legacy"])
