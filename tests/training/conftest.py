@@ -23,14 +23,18 @@ from transformers import (
 from tests.training.toy import CLASSES, WORDS, toy_rows
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# A language model also writes the names of the classes.
+READ = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
 VOCABULARY = {word: number for number, word in enumerate((*SPECIAL, *WORDS, *CLASSES))}
 
 
-def save_tokenizer(directory: Path, single: str, pair: str | None, inputs: list[str]) -> None:
-    """A tokenizer that knows the toy words and the names of their classes."""
-    tokenizer = Tokenizer(WordLevel(VOCABULARY, unk_token="[UNK]"))  # noqa: S106 (no password)
+def save_tokenizer(
+    directory: Path, vocabulary: dict[str, int], single: str, pair: str | None, inputs: list[str]
+) -> None:
+    """A tokenizer of words."""
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 (no password)
     tokenizer.pre_tokenizer = Whitespace()
-    special = [(name, VOCABULARY[name]) for name in ("[CLS]", "[SEP]")]
+    special = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = TemplateProcessing(single=single, pair=pair, special_tokens=special)
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(
@@ -47,11 +51,11 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer BERT with dropout."""
     directory = tmp_path_factory.mktemp("backbone")
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    save_tokenizer(directory, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", inputs)
+    save_tokenizer(directory, READ, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", inputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = BertConfig(
-            vocab_size=len(VOCABULARY),
+            vocab_size=len(READ),
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -77,7 +81,7 @@ def untied_t5_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save_t5(directory: Path, *, tied: bool) -> Path:
     """A random T5 and its tokenizer."""
-    save_tokenizer(directory, "$A [SEP]", None, ["input_ids", "attention_mask"])
+    save_tokenizer(directory, VOCABULARY, "$A [SEP]", None, ["input_ids", "attention_mask"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = T5Config(
@@ -107,7 +111,7 @@ def save_t5(directory: Path, *, tied: bool) -> Path:
 def gpt2_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer GPT-2 with dropout."""
     directory = tmp_path_factory.mktemp("gpt2")
-    save_tokenizer(directory, "$A", None, ["input_ids", "attention_mask"])
+    save_tokenizer(directory, VOCABULARY, "$A", None, ["input_ids", "attention_mask"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         end = VOCABULARY["[SEP]"]
