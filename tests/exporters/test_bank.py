@@ -137,6 +137,23 @@ def test_every_projection(kind: ProjectionKind, data: st.DataObject, tmp_path_fa
     assert_passes(banked(tmp_path_factory.mktemp("drawn"), stack, adapters))
 
 
+@pytest.mark.spec("LNK-14")
+@pytest.mark.parametrize("shared_W", [True, False])
+@pytest.mark.parametrize("shared_phm_rule", [True, False])
+@pytest.mark.parametrize("kind", [kind for kind in ProjectionKind if kind.has_rule])
+def test_what_sites_share_stands_once(
+    tmp_path: Path, kind: ProjectionKind, shared_phm_rule: bool, shared_W: bool
+) -> None:
+    rank = 2 if kind.has_rank else None
+    projection = Projection(kind=kind, phm_dim=2, phm_rank=rank, shared_phm_rule=shared_phm_rule, shared_W=shared_W)
+    stack = built(StackOptions())
+    adapters = [
+        make_adapter(stack, projection=projection, bottleneck=4, scaling=ScalingKind.LEARNED, seed=seed)
+        for seed in (1, 2)
+    ]
+    assert_passes(banked(tmp_path, stack, adapters))
+
+
 def test_the_rule_may_be_shared_in_an_adapter_alone(tmp_path: Path) -> None:
     stack = built(StackOptions())
     own = replace(COMPACTER, shared_phm_rule=False)

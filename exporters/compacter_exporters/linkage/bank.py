@@ -4,6 +4,7 @@ The adapters' tensors are a few inputs of the graph, stacked over adapters and s
 that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from compacter_core.format.reader import load_adapter
 from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.kinds import Linkage
+from compacter_core.vocabulary import ProjectionKind
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.heads import HeadLayer
@@ -64,11 +66,19 @@ def _site_tensors(rows: Rows, layout: BankLayout, neutral: dict[str, Array]) -> 
     stacked = {name: array for name, array in neutral.items() if not name.startswith(("overrides", "head."))}
     gathered = prepare(rows, layout, {name: rows.gather(name, array) for name, array in stacked.items()})
     sites = [site.id for site in layout.config.sites]
-    parts = {name: rows.split(value, neutral[name].shape[0], name) for name, value in gathered.items()}
+    counts = {name: array.shape[0] for name, array in stacked.items()}
+    if layout.projection.kind is ProjectionKind.PHM:  # multiplied out: one for each site if rule or weight is
+        counts |= {f"{side}.weight": max(counts[f"{side}.weight"], _rules(counts, side)) for side in Side}
+    parts = {name: rows.split(value, counts[name], name) for name, value in gathered.items()}
     return {
         site_id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
         for index, site_id in enumerate(sites)
     }
+
+
+def _rules(counts: Mapping[str, int], side: Side) -> int:
+    """How many rules a side has."""
+    return counts.get(f"{side}.rule", counts.get("rule", 1))
 
 
 def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
