@@ -26,7 +26,7 @@ ROUNDINGS = 2.0**13 * 2.0**-24
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments of a run on a backbone without dropout, whose random numbers would differ."""
     folder = tmp_path_factory.mktemp("data")
-    save_tokenizer(folder, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ["input_ids", "attention_mask"])
+    save_tokenizer(folder, VOCABULARY, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ["input_ids", "attention_mask"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = BertConfig(
