@@ -23,7 +23,7 @@ NEW_TOKENS: Final = 10
 # transformers' exporter takes several seconds for each graph.
 MODEL_TYPES: Final = {
     Backend.TRANSFORMERS: ("gpt2", "llama", "t5"),
-    Backend.OPTIMUM: ("bart", "gemma", "gpt2", "llama", "mistral", "mt5", "t5"),
+    Backend.OPTIMUM: ("bart", "gemma", "gpt2", "llama", "mistral", "mt5", "qwen3", "t5"),
 }
 
 
