@@ -15,15 +15,13 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.compatibility import check_structure
 from compacter_core.config import AdapterConfig, Override
 from compacter_core.headless import without_head
-from compacter_core.pytorch.adapters import ATTRIBUTE, Adapters, detach, get_adapter
+from compacter_core.pytorch.adapters import Adapters
 from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_core.pytorch.binding_files import Binding
 from compacter_core.pytorch.compatibility import check_fit, check_replaceable
 from compacter_core.pytorch.sketches import sketches_of
 from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import OverrideKind
-
-__all__ = ["ATTRIBUTE", "AttachedAdapter", "attach", "attach_adapter", "detach", "get_adapter"]
 
 
 def attach(

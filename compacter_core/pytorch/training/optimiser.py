@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compacter_core.pytorch.attach import get_adapter
+from compacter_core.pytorch.adapters import get_adapter
 from compacter_core.pytorch.training.settings import AdapterRecipe, Recipe, Schedule
 
 

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
-from compacter_core.pytorch.attach import get_adapter
+from compacter_core.pytorch.adapters import get_adapter
 from compacter_core.pytorch.distributed import process_count
 from compacter_core.pytorch.pretrained import save_pretrained
 from compacter_core.pytorch.training.encoding import IGNORED, EncodedDataset
