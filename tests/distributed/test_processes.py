@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.pytorch.sharding import shard
 from tests.distributed.course import ALL_PARTS, ROWS, accumulate, batch, build, gradients, run
 from tests.distributed.launch import PROCESSES, torchrun
 from tests.distributed.worker import CASES
@@ -97,3 +99,9 @@ def test_the_course_can_tell_processes_apart() -> None:
     for name in found[0]:
         assert not torch.equal(found[0][name], found[1][name]), name
         assert not torch.equal(found[0][name], found[2][name]), name
+
+
+def test_a_model_without_adapters_is_not_sharded() -> None:
+    with pytest.raises(CompacterError) as error:
+        shard(build(torch.float64, bare=True))
+    assert error.value.code is ErrorCode.E804
