@@ -113,7 +113,8 @@ def read_packed(path: Path, description: Description) -> PackedAdapter:
             expected=str(description.version),
             remedy=_REMEDY,
         )
-    tensors = {name: value.numpy() for name, value in container.get_parameters().items()}
+    # Copies: the arrays are views of memory that goes with the container.
+    tensors = {name: value.numpy().copy() for name, value in container.get_parameters().items()}
     _check_complete(tensors, description, adapter)
     return PackedAdapter(adapter, tensors)
 

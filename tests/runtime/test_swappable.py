@@ -196,6 +196,13 @@ def test_the_adapter_file_is_inside(served: Served, packed: Path) -> None:
     assert adapter_bytes(read_packed(packed, served.description).adapter) == adapter_bytes(served.adapter)
 
 
+def test_tensors_outlive_the_container_they_were_read_from(served: Served, packed: Path) -> None:
+    tensors = read_packed(packed, served.description).tensors
+    assert all(array.base is None for array in tensors.values())
+    made = served.session.load_adapter(served.adapter).tensors
+    assert all(np.array_equal(tensors[name], array) for name, array in made.items())
+
+
 def test_models_that_take_no_adapters_say_so(served: Served, packed: Path) -> None:
     bare = Session(served.backbone)
     assert code_of(lambda: bare.load_adapter(packed)) is ErrorCode.E703
