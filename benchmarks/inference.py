@@ -111,6 +111,8 @@ def _arm(session: onnxruntime.InferenceSession, given: Callable[[int], Mapping[s
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
+    # The threads of one arm must not spin while another is measured.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
