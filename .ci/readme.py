@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = ("A tour", "Your own implementation")
+SECTIONS = ("A tour", "Many adapters on one backbone", "Coming from other libraries", "Your own implementation")
 _BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
