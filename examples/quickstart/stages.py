@@ -21,7 +21,8 @@ from compacter_core.pytorch.training import (
     load_result,
     train,
 )
-from compacter_exporters.backbone import MODEL_FILE, export_backbone
+from compacter_exporters.backbone import export_backbone
+from compacter_exporters.choices import MODEL_FILE
 from compacter_exporters.graft import graft
 from examples.quickstart import docstrings
 from examples.quickstart.backbone import provide_backbone
