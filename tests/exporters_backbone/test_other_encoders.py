@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.pytorch import save_pretrained
 from compacter_exporters.backbone import export_backbone
+from compacter_exporters.choices import Backend
 from compacter_exporters.graft import graft
 from compacter_exporters.graph_check import RELATIVE_LIMIT
 from compacter_exporters.verify import verify
@@ -67,3 +68,21 @@ def test_what_cannot_be_read_is_refused(classifier: Any, tmp_path: Path) -> None
         graft(backbone, adapter, merged)
     assert error.value.code is ErrorCode.E604
     assert not merged.exists()
+
+
+@pytest.mark.parametrize("classifier", ["bart"], indirect=True)
+def test_a_classifier_that_reads_the_end_of_the_text(classifier: Any, tmp_path: Path) -> None:
+    classifier.save_pretrained(tmp_path / "checkpoint")
+    if BACKENDS[0] is not Backend.OPTIMUM:
+        # torch.export does not know how many ends a row has.
+        with pytest.raises(CompacterError) as caught:
+            export_backbone(tmp_path / "checkpoint", tmp_path / "onnx", backend=BACKENDS[0])
+        assert caught.value.code is ErrorCode.E605
+        return
+    backbone = export_backbone(tmp_path / "checkpoint", tmp_path / "onnx", backend=BACKENDS[0])
+    tokens = np.random.default_rng(0).integers(5, VOCABULARY, (3, 7))
+    tokens[:, -1] = classifier.config.eos_token_id
+    with torch.no_grad():
+        expected = classifier(torch.from_numpy(tokens)).logits.numpy()
+    got = Session(backbone).run({"input_ids": tokens, "attention_mask": np.ones_like(tokens)})["logits"]
+    assert np.abs(got - expected).max() <= RELATIVE_LIMIT * np.abs(expected).max()
