@@ -69,8 +69,10 @@ def _error(x: Array, gain: Array, eps: float, E: Array, u: Precision) -> Array:
     moved = (2 * np.abs(x) * E + E * E).mean(axis=-1, keepdims=True)
     E_q = moved + u.growth(3, x.shape[-1] + 2) * square + 4 * u.eta_s
     certain = ~(E_q >= q)
-    largest = (1 + u.growth(6)) / np.sqrt(np.where(certain, q - E_q, q))
-    E_i = largest - 1 / np.sqrt(q)
+    a, b = np.sqrt(q), np.sqrt(np.where(certain, q - E_q, q))
+    largest = (1 + u.growth(6)) / b
+    # largest - 1 / a, where both may agree to almost all digits
+    E_i = E_q / (a * b * (a + b)) + u.growth(6) / b
     result = gain * (E * largest + np.abs(x) * E_i) + u.growth(4) * gain * X * largest + 5 * u.eta_s * (1 + gain)
     bound: Array = np.where(certain, result, np.inf)
     return bound

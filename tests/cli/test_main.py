@@ -14,7 +14,20 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.forms import Form
 from tests.support.blocking import run_blocked
 
-COMMANDS = ("train", "export", "graft", "run", "verify", "inspect", "extract", "count", "conformance")
+COMMANDS = (
+    "train",
+    "export",
+    "graft",
+    "pack",
+    "run",
+    "verify",
+    "inspect",
+    "extract",
+    "count",
+    "import",
+    "export-adapter",
+    "conformance",
+)
 HEAVY = (
     "numpy",
     "safetensors",

@@ -194,8 +194,11 @@ def rms_norm(x: Array, E: Array, u: Precision, *, gain: Array, eps: float) -> Ar
     E_q = (2 * np.abs(x) * E + E**2).mean(axis=-1, keepdims=True) + 4 * u.eta_s
     E_q = E_q + u.G(3, x.shape[-1] + 2) * ((X * X).mean(axis=-1, keepdims=True) + eps)
     with np.errstate(invalid="ignore", divide="ignore"):
-        inverse = (1 + u.G(6)) * (q - E_q) ** -0.5
-        bound = np.abs(gain) * (E * inverse + np.abs(x) * (inverse - q**-0.5))
+        root, smaller = np.sqrt(q), np.sqrt(q - E_q)
+        inverse = (1 + u.G(6)) / smaller
+        # I - q^(-1/2) over a common denominator: in double precision the difference itself would lose its digits.
+        E_i = ((1 + u.G(6)) * E_q / (root + smaller) + u.G(6) * smaller) / (root * smaller)
+        bound = np.abs(gain) * (E * inverse + np.abs(x) * E_i)
         bound = bound + u.G(4) * np.abs(gain) * X * inverse + 5 * u.eta_s * (1 + np.abs(gain))
         return np.where(E_q >= q, np.inf, bound)
 
