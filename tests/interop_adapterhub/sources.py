@@ -121,7 +121,8 @@ def model_inputs(model: Any) -> dict[str, Tensor]:
     }
     if "input_ids" in inputs and isinstance(model.config.eos_token_id, int):
         inputs["input_ids"][:, -1] = model.config.eos_token_id
-    if type(model).__name__.endswith("ForSequenceClassification"):
+    starts = getattr(model.config, "decoder_start_token_id", None) is not None
+    if starts and type(model).__name__.endswith("ForSequenceClassification"):
         # It makes the decoder's tokens itself, and its graph takes none.
         inputs.pop("decoder_input_ids", None)
     return inputs
