@@ -23,7 +23,7 @@ class Fault:
 
 
 _FUNCTIONAL = "compacter_core/pytorch/functional.py"
-_GRAFT = "exporters/compacter_exporters/graft.py"
+_MERGING = "exporters/compacter_exporters/merging.py"
 _VALUES = "tests/pytorch/test_values.py::test_delta"
 _EXPORT = "tests/exporters/test_exports.py::test_placements_against_pytorch[bert-houlsby-torchscript17]"
 
@@ -53,17 +53,17 @@ FAULTS = (
     Fault(
         "residual dropped",
         "compacter_core/pytorch/placement.py",
-        "return skip + delta.to(skip.dtype)",
-        "return delta.to(skip.dtype)",
+        "self._adapter(x, skip)",
+        "self._adapter(x, None)",
         "tests/pytorch/test_placement.py::test_sublayer",
     ),
-    Fault("norms not replaced", _GRAFT, "replaced = apply_overrides(", "replaced = {} and apply_overrides(", _EXPORT),
-    Fault("head not replaced", _GRAFT, "replaced |= apply_head(", "replaced |= {} and apply_head(", _EXPORT),
+    Fault("norms not replaced", _MERGING, "replaced |= apply_overrides(", "replaced |= {} and apply_overrides(", _EXPORT),
+    Fault("head not replaced", _MERGING, "replaced=apply_head(", "replaced={} and apply_head(", _EXPORT),
     Fault(
         "adapters at each other's sites",
-        _GRAFT,
-        "parameters = adapter.site(site.id)",
-        "parameters = adapter.site(config.sites[-1 - config.sites.index(site)].id)",
+        _MERGING,
+        "parameters = present.adapter.site(site.id)",
+        "parameters = present.adapter.site(config.sites[-1 - config.sites.index(site)].id)",
         _EXPORT,
     ),
     Fault(
