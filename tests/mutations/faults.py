@@ -57,7 +57,9 @@ FAULTS = (
         "self._adapter(x, None)",
         "tests/pytorch/test_placement.py::test_sublayer",
     ),
-    Fault("norms not replaced", _MERGING, "replaced |= apply_overrides(", "replaced |= {} and apply_overrides(", _EXPORT),
+    Fault(
+        "norms not replaced", _MERGING, "replaced |= apply_overrides(", "replaced |= {} and apply_overrides(", _EXPORT
+    ),
     Fault("head not replaced", _MERGING, "replaced=apply_head(", "replaced={} and apply_head(", _EXPORT),
     Fault(
         "adapters at each other's sites",
