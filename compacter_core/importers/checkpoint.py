@@ -54,6 +54,25 @@ def find_file(directory: Path | str, names: Iterable[str]) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
+def read_weights(directory: Path, names: Iterable[str], *, allow_pickle: bool) -> StoredTensors:
+    """The tensors of the first of these files that the directory has.
+
+    Raises:
+        CompacterError: E501 if it has none of them; as `read_state`.
+    """
+    names = tuple(names)
+    file = find_file(directory, names)
+    if file is None:
+        raise CompacterError(
+            ErrorCode.E501,
+            "the directory has no weights",
+            value=str(directory),
+            expected=" or ".join(names),
+            remedy="Give the directory that the other library saved the adapter in.",
+        )
+    return read_state(file, allow_pickle=allow_pickle)
+
+
 def _read_file(file: Path, allow_pickle: bool) -> StoredTensors:
     with open_source(file) as source:
         start = source.peek(PREFIX + 1)

@@ -19,7 +19,7 @@ from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Backbone, Proje
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.activations import activation_named
 from compacter_core.importers.assembly import assemble, require_backbone
-from compacter_core.importers.checkpoint import find_file, read_state
+from compacter_core.importers.checkpoint import read_weights
 from compacter_core.importers.options import ForeignOptions, read_options
 from compacter_core.importers.remainder import take_remainder
 from compacter_core.importers.result import ImportedAdapter, KnownBackbone
@@ -124,10 +124,7 @@ def from_compacter_paper(
             ErrorCode.E401, "model_type of the backbone", value=known.description.model_type, expected="t5"
         )
     options = _read_options(folder)
-    file = find_file(folder, WEIGHTS)
-    if file is None:
-        raise CompacterError(ErrorCode.E501, "no weights there", value=str(folder), expected=" or ".join(WEIGHTS))
-    weights = read_state(file, allow_pickle=allow_pickle)
+    weights = read_weights(folder, WEIGHTS, allow_pickle=allow_pickle)
     state = SourceState(weights, weights.place)
     task, keys = _find_sites(state, options, known.description)
     config = _configure(state, options, keys, task, known.description)

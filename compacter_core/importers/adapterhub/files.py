@@ -96,20 +96,6 @@ def read_interface(directory: Path) -> Mapping[str, Any] | None:
     return interface
 
 
-def read_weights(directory: Path, *, allow_pickle: bool) -> StoredTensors:
-    """The adapter's tensors.
-
-    Raises:
-        CompacterError: E501 if there are none, and as `compacter_core.importers.checkpoint.read_state`.
-    """
-    file = find_file(directory, WEIGHTS)
-    if file is None:
-        raise CompacterError(
-            ErrorCode.E501, "the directory has no weights", value=str(directory), expected=" or ".join(WEIGHTS)
-        )
-    return read_state(file, allow_pickle=allow_pickle)
-
-
 def read_head_weights(directory: Path, *, allow_pickle: bool) -> StoredTensors | None:
     """The head's tensors, or None if no head was saved.
 

@@ -12,12 +12,12 @@ from compacter_core.adapter import Array, DType
 from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Projection, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub.files import (
+    WEIGHTS,
     HubConfig,
     read_config,
     read_head_weights,
     read_interface,
     read_json,
-    read_weights,
 )
 from compacter_core.importers.adapterhub.heads import HEAD_CONFIG_FILE, ImportedHead, read_head
 from compacter_core.importers.adapterhub.options import CONFIG_FILE
@@ -30,7 +30,7 @@ from compacter_core.importers.adapterhub.tensors import (
     tensor_keys,
 )
 from compacter_core.importers.assembly import assemble
-from compacter_core.importers.checkpoint import read_state
+from compacter_core.importers.checkpoint import read_state, read_weights
 from compacter_core.importers.result import ImportedAdapter, KnownBackbone
 from compacter_core.importers.state import SourceState
 from compacter_core.importers.stored import StoredTensors
@@ -74,7 +74,7 @@ def from_adapterhub(
     folder = Path(directory)
     config = read_config(folder)
     _check_backbone(config, backbone)
-    weights = read_weights(folder, allow_pickle=allow_pickle)
+    weights = read_weights(folder, WEIGHTS, allow_pickle=allow_pickle)
     state = SourceState(_modern(weights), weights.place)
     plan = make_plan(config, read_interface(folder), state, backbone)
     if shared_parameters is not None:
