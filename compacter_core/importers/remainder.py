@@ -14,7 +14,7 @@ import numpy as np
 from compacter_core.adapter import Array
 from compacter_core.config import Head, Override
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.importers.adapterhub.heads import ImportedHead, read_head
+from compacter_core.importers.heads import ImportedHead, take_head
 from compacter_core.importers.result import KnownBackbone
 from compacter_core.importers.state import SourceState
 from compacter_core.layout import Part
@@ -88,7 +88,8 @@ def _head(state: SourceState, backbone: KnownBackbone, model_class: str, *, with
         return ImportedHead(None, {})
     if not with_head:
         return ImportedHead(None, {}, (f"left out, as asked: {', '.join(keys[:_SHOWN])}",))
-    found = read_head(state, {"model_class": model_class}, backbone)
+    found = take_head(state, model_class, None, backbone)
+    state.finish()
     if found.head is None or not found.head.labels:
         return found
     note = f"the checkpoint does not name its classes: they are {found.head.labels[0]} to {found.head.labels[-1]}"

@@ -1,4 +1,4 @@
-"""Heads: those of transformers' own classes, and AdapterHub's flexible ones where such a class computes the same.
+"""AdapterHub's heads: those of transformers' own classes, and flexible ones where such a class computes the same.
 
 A flexible head is a row of linears with an activation between two of them. On a model where a class of transformers
 has just that row behind the same input, its head is that class's.
@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from compacter_core.adapter import Array
-from compacter_core.config import Head
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.importers.adapterhub.places import prefix_of
+from compacter_core.importers.heads import ImportedHead, take_backbone_head, take_head
 from compacter_core.importers.result import KnownBackbone
 from compacter_core.importers.state import SourceState
 
@@ -99,15 +98,6 @@ LANGUAGE_MODELS: Final[Mapping[tuple[str, str], str]] = {
 """Model type and type of a flexible head that is one linear tied to the embeddings, to the class whose head that is."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedHead:
-    """A head in this format: its description, and its tensors by name in the model; none if it is the backbone's."""
-
-    head: Head | None
-    tensors: Mapping[str, Array]
-    notes: tuple[str, ...] = ()
-
-
 def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBackbone) -> ImportedHead:
     """The head that was saved with an adapter.
 
@@ -122,12 +112,12 @@ def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBack
     """
     flexible = config.get("config")
     if not isinstance(flexible, Mapping):
-        return _static_head(state, str(config.get("model_class")), config.get("label2id"), backbone)
+        return _head_of_class(state, str(config.get("model_class")), config.get("label2id"), backbone)
     name, kind = config.get("name"), (backbone.description.model_type, str(flexible.get("head_type")))
     if kind in LANGUAGE_MODELS and flexible.get("layers", 1) == 1:
         weight = {"lm_head.weight": state.take(f"heads.{name}.0.weight")}
         state.finish()
-        return _same_as_backbone(SourceState(weight, state.place), backbone.outside_base(LANGUAGE_MODELS[kind]))
+        return take_backbone_head(SourceState(weight, state.place), backbone.outside_base(LANGUAGE_MODELS[kind]))
     row = _row(FLEXIBLE.get(kind, ()), flexible)
     indices = _linear_indices(len(row.linears), row.activation is not None)
     renamed = {
@@ -137,7 +127,14 @@ def read_head(state: SourceState, config: Mapping[str, Any], backbone: KnownBack
         if leaf == "weight" or f"heads.{name}.{index}.{leaf}" in state
     }
     state.finish()
-    return _static_head(SourceState(renamed, state.place), row.model_class, flexible.get("label2id"), backbone)
+    return _head_of_class(SourceState(renamed, state.place), row.model_class, flexible.get("label2id"), backbone)
+
+
+def _head_of_class(state: SourceState, model_class: str, label2id: Any, backbone: KnownBackbone) -> ImportedHead:
+    found = take_head(state, model_class, label2id, backbone)
+    _pass_over_base(state, backbone)
+    state.finish()
+    return found
 
 
 def _row(rows: tuple[Row, ...], flexible: Mapping[str, Any]) -> Row:
@@ -164,24 +161,6 @@ def _linear_indices(count: int, has_activation: bool) -> list[int]:
     return [1 + step * index for index in range(count)]
 
 
-def _static_head(state: SourceState, model_class: str, label2id: Any, backbone: KnownBackbone) -> ImportedHead:
-    shapes = {key: state.peek(key).shape for key in state}
-    found = backbone.head(model_class, shapes, ())
-    if found is None:
-        return _same_as_backbone(state, backbone.outside_base(model_class))
-    tensors = {
-        f"{layer}.{leaf}": state.take(f"{layer}.{leaf}")
-        for layer in found.layers
-        for leaf in ("weight", "bias")
-        if leaf == "weight" or f"{layer}.{leaf}" in state
-    }
-    _pass_over_base(state, backbone)
-    state.finish()
-    labels = _labels(label2id, tensors[f"{found.layers[-1]}.weight"].shape[0], found.task)
-    own = {name: array.shape for name, array in tensors.items()}
-    return ImportedHead(backbone.head(model_class, own, labels), tensors)
-
-
 def _pass_over_base(state: SourceState, backbone: KnownBackbone) -> None:
     """Takes what is no head: with T5ForSequenceClassification the library saves the whole model in the head's file."""
     prefix = f"{prefix_of(backbone.description.model_type)}."
@@ -192,33 +171,3 @@ def _pass_over_base(state: SourceState, backbone: KnownBackbone) -> None:
         is_adapter = ".adapters." in name or name.startswith("shared_parameters.")
         if is_adapter or (name in own and np.array_equal(state.peek(key), own[name])):
             state.take(key)
-
-
-def _labels(label2id: Any, count: int, task: str) -> tuple[str, ...]:
-    """Class names by index; the library's default names where the file has none."""
-    if count == 1 or not task.endswith("classification"):
-        return ()
-    if not isinstance(label2id, Mapping) or not label2id:
-        return tuple(f"LABEL_{index}" for index in range(count))
-    by_index = {index: str(label) for label, index in label2id.items()}
-    if sorted(by_index, key=str) != sorted(range(count), key=str):
-        raise CompacterError(
-            ErrorCode.E501,
-            f"label2id of {HEAD_CONFIG_FILE} contradicts the head's weight",
-            value=sorted(by_index, key=str),
-            expected=f"the indices 0 to {count - 1}",
-        )
-    return tuple(by_index[index] for index in range(count))
-
-
-def _same_as_backbone(state: SourceState, own: Mapping[str, Array]) -> ImportedHead:
-    """A head that is the backbone's own needs no tensors."""
-    for key in tuple(state):
-        if key not in own or not np.array_equal(state.peek(key), own[key]):
-            raise CompacterError(
-                ErrorCode.E502,
-                f"{key} of {state.place} is not the backbone's: this format has no head of a language model",
-                remedy="Import the adapter without its head if another one will do.",
-            )
-        state.take(key)
-    return ImportedHead(None, {}, ("the language model's head is the backbone's own and is left to it",))

@@ -19,7 +19,7 @@ from compacter_core.importers.adapterhub.files import (
     read_interface,
     read_json,
 )
-from compacter_core.importers.adapterhub.heads import HEAD_CONFIG_FILE, ImportedHead, read_head
+from compacter_core.importers.adapterhub.heads import HEAD_CONFIG_FILE, read_head
 from compacter_core.importers.adapterhub.options import CONFIG_FILE
 from compacter_core.importers.adapterhub.plan import Plan, make_plan
 from compacter_core.importers.adapterhub.tensors import (
@@ -31,6 +31,7 @@ from compacter_core.importers.adapterhub.tensors import (
 )
 from compacter_core.importers.assembly import assemble
 from compacter_core.importers.checkpoint import read_state, read_weights
+from compacter_core.importers.heads import ImportedHead
 from compacter_core.importers.result import ImportedAdapter, KnownBackbone
 from compacter_core.importers.state import SourceState
 from compacter_core.importers.stored import StoredTensors
