@@ -15,14 +15,16 @@ _STANDARD: Final = frozenset(
 """Operators of the standard domain that exporters and optimisers also spell in several nodes."""
 
 
-def count_fused(model: Path) -> dict[str, int]:
+def count_fused(model: Path, *, besides: str | None = None) -> dict[str, int]:
     """The number of fused operators in a model, its branches included, by operator.
 
     These are ONNX Runtime's own (domain `com.microsoft`, quantised ones included) and those of the standard domain that
-    stand for several simpler ones, such as LayerNormalization and Gelu. An adapter's own nodes are counted like others.
+    stand for several simpler ones, such as LayerNormalization and Gelu.
 
     Args:
         model: the .onnx file. Its external data is not read.
+        besides: nodes are left out whose first output has a name that begins so, as an adapter's do ("compacter/"):
+            they would hide that the backbone lost some.
 
     Returns:
         Operator type to count, sorted by type; without types that do not occur.
@@ -33,6 +35,7 @@ def count_fused(model: Path) -> dict[str, int]:
     counts = Counter(
         node.op_type
         for node in load_graph(model).graph.all_nodes()
-        if node.domain == CONTRIB or (node.domain == "" and node.op_type in _STANDARD)
+        if (node.domain == CONTRIB or (node.domain == "" and node.op_type in _STANDARD))
+        and (besides is None or not str(node.outputs[0].name).startswith(besides))
     )
     return dict(sorted(counts.items()))

@@ -1,0 +1,98 @@
+"""Filling cells: a backbone is made once, exported once for an exporter, quantised once for a precision."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from compacter_core.errors import CompacterError
+from compacter_exporters.checks import Check
+from compacter_exporters.choices import MODEL_FILE
+from compacter_exporters.verify import VerifyReport, verify
+from tests.export_matrix.backbones import Backbone, make_backbone
+from tests.export_matrix.cells import Cell, Outcome
+from tests.export_matrix.exporters import EXPORTERS
+from tests.export_matrix.fused import count_optimised
+from tests.export_matrix.linkages import BACKBONE, LINKAGES
+from tests.export_matrix.precisions import PRECISIONS
+from tests.export_matrix.running import Graphs
+
+Filled = Iterator[tuple[Cell, Outcome]]
+
+
+def measure(cells: Sequence[Cell]) -> Filled:
+    """The outcome of each cell, in an order in which those with the same graphs follow each other."""
+    for name, of_backbone in groupby(sorted(cells), key=lambda cell: cell.backbone):
+        with tempfile.TemporaryDirectory() as folder:
+            backbone = make_backbone(name, Path(folder))
+            for _, of_exporter in groupby(of_backbone, key=lambda cell: cell.exporter):
+                yield from _of_exporter(backbone, list(of_exporter))
+
+
+def _of_exporter(backbone: Backbone, cells: Sequence[Cell]) -> Filled:
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "exported"
+        try:
+            EXPORTERS[cells[0].exporter].export(backbone, exported)
+        except Exception as error:
+            yield from ((cell, _refusal(error)) for cell in cells)
+            return
+        for _, of_precision in groupby(cells, key=lambda cell: cell.precision):
+            yield from _of_precision(backbone, exported, list(of_precision))
+
+
+def _of_precision(backbone: Backbone, exported: Path, cells: Sequence[Cell]) -> Filled:
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = Path(folder) / "graphs"
+        try:
+            PRECISIONS[cells[0].precision].apply(exported, graphs)
+            own = count_optimised(graphs.glob("*.onnx"))
+        except Exception as error:
+            yield from ((cell, _refusal(error)) for cell in cells)
+            return
+        for index, cell in enumerate(cells):
+            yield cell, _of_linkage(backbone, graphs, own, cell.linkage, Path(folder) / str(index))
+
+
+def _of_linkage(backbone: Backbone, graphs: Path, own: Counter[str], linkage: str, folder: Path) -> Outcome:
+    is_bare = linkage == BACKBONE
+    try:
+        LINKAGES[linkage](graphs, backbone.adapter, folder)
+        report = None if is_bare else verify(_model(folder), backbone.adapter)
+        model = Graphs(folder, None if is_bare else backbone.adapter)
+        expected = backbone.alone if is_bare else backbone.adapted
+        got, tokens = model.logits(backbone), model.tokens(backbone)
+        fused = count_optimised(model.files)
+    except Exception as error:
+        return _refusal(error)
+    scale = np.abs(expected.logits).max()
+    return Outcome(
+        within=None if report is None else report.ok,
+        ratio=None if report is None else _adapters(report).ratio,
+        error=None if report is None else _adapters(report).error,
+        difference=float(np.abs(got - expected.logits).max() / scale),
+        agreement=float(np.mean(got.argmax(-1) == expected.logits.argmax(-1))),
+        same_tokens=None if tokens is None else tokens.tolist() == expected.written,
+        fused=fused.total(),
+        own=own.total(),
+        lost=dict(own - fused),
+    )
+
+
+def _adapters(report: VerifyReport) -> Check:
+    """The worst of adapters, norms and heads; residual sums are one rounding, always close to its bound."""
+    return Check.worst([*report.sites.values(), *report.norms.values(), *report.head.values()])
+
+
+def _model(folder: Path) -> Path:
+    return folder / MODEL_FILE if (folder / MODEL_FILE).exists() else folder
+
+
+def _refusal(error: Exception) -> Outcome:
+    """A refusal by its code; whatever else an exporter, a quantiser or a runtime raised is a failure."""
+    if isinstance(error, CompacterError):
+        return Outcome(refused=error.code.name, why=error.message)
+    return Outcome(failed=type(error).__name__, why=str(error).strip().partition("\n")[0])
