@@ -21,7 +21,7 @@ compacter graft t5-graphs adapter -o merged
 compacter graft backbone adapter/adapter_model.safetensors -o backbone/banking77.onnx
 compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --json
 compacter graft backbone adapter -o swappable --linkage swappable
-compacter graft backbone adapter -o bank --linkage bank
+compacter graft t5-graphs adapter -o bank --linkage bank
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 """
 FORMS = ("auto", "fold", "plain")
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> Outcome:
         import compacter_exporters.graft  # noqa: F401 the import is the question
 
     with _adapter_file(args) as (adapter, notes):
-        graft_into = _into_file if args.linkage == Linkage.MERGED else _open
-        data, text = (_into_set if is_set(args.backbone) else graft_into)(args, adapter)
+        merge = _into_set if is_set(args.backbone) else _into_file
+        data, text = (merge if args.linkage == Linkage.MERGED else _open)(args, adapter)
     data |= {} if args.kind is None else {"notes": list(notes)}
     return Outcome(data, "\n".join([text, *(f"note: {note}" for note in notes)]))
 
@@ -101,16 +101,20 @@ def _into_file(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, objec
 
 
 def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
-    """Open one graph for adapters at run time.
+    """Open one graph for adapters at run time, or those of a directory.
 
     Raises:
         CompacterError: E001 for a form, which only a merged adapter has.
     """
+    if args.form != FORMS[0]:
+        raise CompacterError(ErrorCode.E001, "--form is for the linkage merged", value=args.form, expected=FORMS[0])
+    return (_open_set if is_set(args.backbone) else _open_file)(args, template)
+
+
+def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
     from compacter_exporters.linkage.bank import graft_bank
     from compacter_exporters.linkage.swappable import graft_swappable
 
-    if args.form != FORMS[0]:
-        raise CompacterError(ErrorCode.E001, "--form is for the linkage merged", value=args.form, expected=FORMS[0])
     backbone, output = model_path(args.backbone), model_path(args.output)
     companions = _missing_companions(backbone.parent, output.parent)
     report = (graft_bank if args.linkage == Linkage.BANK else graft_swappable)(backbone, template, output)
@@ -118,20 +122,18 @@ def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], 
     return report.as_dict(), f"opened {backbone} for adapters ({args.linkage}): {output} ({len(report.sites)} sites)"
 
 
-def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:
-    """Graft into every graph of a directory that holds a site; everything else there is copied.
+def _open_set(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
+    from compacter_exporters.linkage.open_set import open_directory
 
-    Raises:
-        CompacterError: E001 for another linkage than merged, besides what grafting raises.
-    """
-    if args.linkage != Linkage.MERGED:
-        raise CompacterError(
-            ErrorCode.E001,
-            "a directory of graphs can only be merged",
-            value=args.linkage,
-            expected=Linkage.MERGED.value,
-            remedy="Open each graph by itself: name its .onnx file.",
-        )
+    report = open_directory(args.backbone, template, args.output, Linkage(args.linkage))
+    lines = [f"opened the graphs of {args.backbone} for adapters ({args.linkage}): {args.output}"]
+    lines += [f"  {name}: {len(one.sites)} sites" for name, one in report.graphs.items()]
+    lines += [f"  {name}: no site, copied" for name in report.untouched]
+    return report.as_dict(), "\n".join(lines)
+
+
+def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:
+    """Graft into every graph of a directory that holds a site; everything else there is copied."""
     from compacter_exporters.forms import Form
     from compacter_exporters.graft_set import graft_directory
 

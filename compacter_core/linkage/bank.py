@@ -19,9 +19,9 @@ largest bottleneck, n and r of the projections, in and out the sizes of a projec
     head.<layer>.weight          [in, out]          out of the last layer: of the largest head in the bank
     head.<layer>.bias            [1, out]           minus infinity where an adapter has no label
 
-Fast weights that all sites share, and a rule that all projections share, stand there once: 1 for S. Rules that are not
-shared are down.rule and up.rule with S. Smaller bottlenecks, block by block, and ranks are padded with zeros, which
-every activation keeps.
+S and O count what the template has in the stacks that the graph holds. Fast weights that all sites share, and a rule
+that all projections share, stand there once: 1 for S. Rules that are not shared are down.rule and up.rule with S.
+Smaller bottlenecks, block by block, and ranks are padded with zeros, which every activation keeps.
 """
 
 from collections.abc import Mapping
@@ -63,8 +63,8 @@ class BankLayout:
 
     @property
     def config(self) -> AdapterConfig:
-        """The template's configuration."""
-        return self.description.template
+        """The template's configuration, as far as it concerns this graph."""
+        return self.description.here
 
     @property
     def projection(self) -> Projection:
@@ -108,13 +108,15 @@ class BankLayout:
 
     def _check_projection(self, config: AdapterConfig) -> None:
         mine, its = self.projection, config.projection
+        here = {site.id for site in self.config.sites}
+        sites = [site for site in config.sites if site.id in here]
         fits = (
             its.kind is mine.kind
             and its.phm_dim == mine.phm_dim
             and (its.phm_rank or 0) <= (mine.phm_rank or 0)
-            and all(site.bottleneck_size <= self.bottleneck for site in config.sites)
+            and all(site.bottleneck_size <= self.bottleneck for site in sites)
             and mine.shared_phm_rule <= its.shared_phm_rule
-            and (not mine.shared_W or (its.shared_W and len(config.sites) == len(self.config.sites)))
+            and (not mine.shared_W or (its.shared_W and len(sites) in (0, len(here))))
             and (self.has_scaling or not (mine.shared_W and config.scaling is ScalingKind.LEARNED))
             and (self.config.bias_up or not config.bias_up)
         )

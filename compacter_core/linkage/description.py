@@ -1,4 +1,4 @@
-"""What a graph that takes adapters at run time says about itself, in two entries of its metadata.
+"""What a graph that takes adapters at run time says about itself, in its metadata.
 
 The graph was opened for a *template*, an adapter's configuration: it decides sites, placements, activation, replaced
 tensors and head. Beside it stand tensors of the backbone, without which an adapter's own could not be made:
@@ -7,6 +7,8 @@ tensors and head. Beside it stand tensors of the backbone, without which an adap
     bias.<site>                 b of the site's linear, where the adapter reads the product m = h - b instead of h
     override.<name>             what the backbone has in the place of a tensor the template replaces (bank only)
     head.<name>                 the same for the head (bank only)
+
+The graphs of a directory all carry the description of the whole, and each the stacks that it holds itself.
 """
 
 import base64
@@ -25,11 +27,14 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.config_json import config_from_json, config_to_json
 from compacter_core.layout import Part
 from compacter_core.linkage.kinds import Linkage
+from compacter_core.stacks import restrict_config
+from compacter_core.vocabulary import Stack
 
 KIND: Final = "compacter.linkage"
 DTYPE: Final = "compacter.dtype"
 TEMPLATE: Final = "compacter.template"
 BACKBONE: Final = "compacter.backbone"
+STACKS: Final = "compacter.stacks"
 
 _REMEDY: Final = "Graft again; an optimiser or another tool has changed the model."
 
@@ -43,12 +48,19 @@ class Description:
         template: the configuration it was opened for.
         dtype: type of the tensors it takes.
         backbone: tensors of the backbone by name, see above.
+        stacks: those that this graph holds, of a model in several graphs; None for all of the template's.
     """
 
     linkage: Linkage
     template: AdapterConfig
     dtype: DType
     backbone: Mapping[str, Array] = field(default_factory=dict)
+    stacks: tuple[Stack, ...] | None = None
+
+    @property
+    def here(self) -> AdapterConfig:
+        """The template without the sites and replaced tensors of stacks that other graphs hold."""
+        return self.template if self.stacks is None else restrict_config(self.template, self.stacks)
 
     def bias(self, site_id: str) -> Array | None:
         """The bias b of a site's linear where the adapter reads m = h - b, else None."""
@@ -73,9 +85,9 @@ class Description:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything here: equal for two graphs exactly if they take the same tensors."""
+        """SHA-256 over everything but `stacks`: equal for two graphs exactly if they are for the same adapters."""
         digest = hashlib.sha256()
-        for key, value in sorted(self.as_metadata().items()):
+        for key, value in sorted(self._whole().items()):
             digest.update(f"{key}\0{value}\0".encode())
         return digest.hexdigest()
 
@@ -86,6 +98,10 @@ class Description:
 
     def as_metadata(self) -> dict[str, str]:
         """The metadata of the model."""
+        here = {} if self.stacks is None else {STACKS: " ".join(stack.value for stack in self.stacks)}
+        return self._whole() | here
+
+    def _whole(self) -> dict[str, str]:
         # safetensors sorts by type and name, so the bytes are a function of the tensors.
         return {
             KIND: self.linkage.value,
@@ -125,6 +141,7 @@ def read_description(metadata: Mapping[str, str]) -> Description:
             template=config_from_json(metadata[TEMPLATE]),
             dtype=DType(metadata[DTYPE]),
             backbone=load(base64.b64decode(metadata[BACKBONE], validate=True)),
+            stacks=tuple(map(Stack, metadata[STACKS].split())) if STACKS in metadata else None,
         )
     except (KeyError, ValueError, binascii.Error, SafetensorError) as error:
         raise CompacterError(ErrorCode.E601, "the model's linkage metadata is damaged", remedy=_REMEDY) from error

@@ -5,13 +5,13 @@ perhaps as branches of one. Each holds whole stacks. The adapter is cut to these
 grafting and verifying, sees an adapter that fits the graph as a whole.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.vocabulary import Stack
+from compacter_core.stacks import restrict
 from compacter_exporters.graph import is_op
 from compacter_exporters.linears import find_linears
 from compacter_exporters.norms import Norm, find_norms
@@ -80,26 +80,6 @@ def require_all(regions: Iterable[Region], present: Sequence[Present], adapter: 
                 expected="overrides in stacks where the adapter has sites",
                 remedy="Train norms only where there are sites, or export the backbone as one graph.",
             )
-
-
-def restrict(adapter: Adapter, stacks: Collection[Stack]) -> Adapter:
-    """The adapter without the sites, norms and overrides of other stacks; its tensors stay as they are.
-
-    In an encoder-decoder the name of every module of a stack begins with the stack's.
-    """
-    config = adapter.config
-    if config.backbone is None or set(config.backbone.num_layers) <= set(stacks):
-        return adapter
-    others = tuple(f"{stack.value}." for stack in Stack if stack not in stacks)
-    cut = replace(
-        config,
-        sites=tuple(site for site in config.sites if site.stack in stacks),
-        overrides=tuple(one for one in config.overrides if not one.name.startswith(others)),
-        backbone=replace(
-            config.backbone, norms=tuple(name for name in config.backbone.norms if not name.startswith(others))
-        ),
-    )
-    return replace(adapter, config=cut)
 
 
 def counted_norms(norms: Sequence[Norm], hidden_size: int) -> list[Norm]:

@@ -15,12 +15,11 @@ import numpy as np
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
-from compacter_core.linkage.description import describes_itself
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import load_graph
-from compacter_exporters.linkage.verify_open import verify_open
+from compacter_exporters.linkage.verify_open import takes_adapters, verify_open
 from compacter_exporters.present import Present, present_in, require_all
 from compacter_exporters.probe import random_inputs, run_model, run_with
 from compacter_exporters.regions import Region, inline, regions_of
@@ -84,7 +83,7 @@ def verify_all(
     """
     path = Path(model)
     loaded, *others = [one if isinstance(one, Adapter) else load_adapter(one) for one in adapters]
-    if path.is_file() and describes_itself(load_graph(path).metadata_props):
+    if takes_adapters(path):
         return verify_open(path, [loaded, *others], seed=seed, providers=providers, batch=batch, length=length)
     if others:
         raise CompacterError(

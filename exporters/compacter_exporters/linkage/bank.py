@@ -4,7 +4,8 @@ The adapters' tensors are a few inputs of the graph, stacked over adapters and s
 that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ import onnx_ir as ir
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.reader import load_adapter
 from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import BankLayout
+from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import ProjectionKind
 from compacter_exporters.activations import emit_activation
@@ -23,8 +24,9 @@ from compacter_exporters.heads import HeadLayer
 from compacter_exporters.linkage.bank_projections import prepare, project
 from compacter_exporters.linkage.bank_rows import Rows
 from compacter_exporters.linkage.insertion import insert
-from compacter_exporters.linkage.opened import Place, Places, backbone_tensors, describe, open_backbone
-from compacter_exporters.linkage.swappable import OpenReport, write_open
+from compacter_exporters.linkage.opened import Place, Places
+from compacter_exporters.linkage.opening import OpenReport, open_file
+from compacter_exporters.linkage.values import integers_of
 from compacter_exporters.rewire import redirect, replace_input
 
 LABELS = "labels"
@@ -43,22 +45,27 @@ def graft_bank(backbone: Path, template: Path | Adapter, output: Path) -> OpenRe
     Raises:
         CompacterError: as `graft`, and E605 for placements, norms, biases and heads that cannot be opened.
     """
-    loaded = template if isinstance(template, Adapter) else load_adapter(template)
-    places = open_backbone(Path(backbone), loaded)
-    description = describe(places, Linkage.BANK, backbone_tensors(places))
-    layout = BankLayout(description)
+    return open_file(backbone, template, output, Linkage.BANK, open_bank)
+
+
+def open_bank(models: Sequence[Places], description: Description) -> None:
+    """Open models of one backbone, each for the stacks that it holds."""
+    for places in models:
+        _open_model(places, BankLayout(replace(description, stacks=places.stacks)))
+
+
+def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
-    graph, opened = places.model.graph, len(places.model.graph.inputs)
-    rows = Rows.of(graph, ir.DataType.from_numpy(description.dtype.memory))
+    graph = places.model.graph
+    rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
     of_site = _site_tensors(rows, layout, neutral)
     _open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
     for place in places.sites():
         _open_site(rows, places, layout, place, of_site[place.site.id])
-    first = graph[0]
-    graph.insert_before(first, rows.emitter.nodes)
-    return write_open(places.model, description, Path(backbone), Path(output), opened=opened)
+    # What the rows picked comes first, so that branches see it too.
+    graph.insert_before(graph[0], rows.emitter.nodes)
 
 
 def _site_tensors(rows: Rows, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, dict[str, ir.Value]]:
@@ -83,7 +90,8 @@ def _rules(counts: Mapping[str, int], side: Side) -> int:
 
 def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
     site_id, config = place.site.id, layout.config
-    emitter = Emitter(place.graph, f"compacter/bank/{site_id}", rows.dtype, {"compacter.site": site_id})
+    labels = {"compacter.site": site_id}
+    emitter = Emitter(place.graph, f"compacter/bank/{site_id}", rows.dtype, labels, home=rows.graph)
     opset = places.model.graph.opset_imports.get("", 1)
 
     def delta(x: ir.Value) -> ir.Value:
@@ -95,8 +103,7 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
             v = emitter.op("Add", [v, tensors["up.bias"]], "up/biased")
         if "scaling" in tensors:
             v = emitter.op("Mul", [v, tensors["scaling"]], "scaled")
-        integers = Emitter(emitter.graph, emitter.prefix, ir.DataType.INT64, emitter.labels, nodes=emitter.nodes)
-        return emitter.op("Reshape", [v, integers.op("Shape", [x], "shape")], "delta", like=x)
+        return emitter.op("Reshape", [v, integers_of(emitter).op("Shape", [x], "shape")], "delta", like=x)
 
     insert(emitter, place, delta)
 
@@ -107,15 +114,15 @@ def _open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: dict[st
         return
     values = rows.split(rows.gather("overrides", neutral["overrides"]), len(layout.overrides), "overrides")
     for name, value in zip(layout.overrides, values, strict=True):
-        slot = places.slots[name]
-        if slot.node.op_type == "Gemm":
-            raise CompacterError(
-                ErrorCode.E605,
-                "the bias of a Gemm cannot differ from row to row",
-                value=name,
-                remedy="Train the adapter without biases of the backbone, or use the linkage swappable.",
-            )
-        replace_input(slot.node, slot.index, value)
+        for slot in places.slots[name]:
+            if slot.node.op_type == "Gemm":
+                raise CompacterError(
+                    ErrorCode.E605,
+                    "the bias of a Gemm cannot differ from row to row",
+                    value=name,
+                    remedy="Train the adapter without biases of the backbone, or use the linkage swappable.",
+                )
+            replace_input(slot.node, slot.index, value)
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:
@@ -136,9 +143,7 @@ def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str,
         raise TypeError("the head's layer has no producer")
     rank = None if places.head[-1].path[0].shape is None else len(places.head[-1].path[0].shape)
     is_matrix = rank == _MATRIX
-    axis = Emitter(emitter.graph, emitter.prefix, ir.DataType.INT64, {}, nodes=emitter.nodes).constant(
-        "axis", np.array([1])
-    )
+    axis = integers_of(emitter).constant("axis", np.array([1]))
     x = emitter.op("Unsqueeze", [linear.input, axis], "rows") if is_matrix else linear.input
     y = emitter.op("MatMul", [x, W], "product")
     y = y if b is None else emitter.op("Add", [y, b], "biased")

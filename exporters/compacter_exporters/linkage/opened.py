@@ -1,8 +1,7 @@
-"""A backbone's graph with its places found, ready to be opened: sites, replaced tensors, head."""
+"""A backbone's model with its places found, ready to be opened: sites, replaced tensors, head."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -13,15 +12,14 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.layout import Part
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_core.vocabulary import Input, NormStyle, Skip, Stack
 from compacter_exporters.checks import Numbers
-from compacter_exporters.graft import load_backbone
 from compacter_exporters.graph import Slot
+from compacter_exporters.graph_set import LoadedGraph
 from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
 from compacter_exporters.linears import Linear
 from compacter_exporters.overrides import override_slots
-from compacter_exporters.present import Present, present_in, require_all
-from compacter_exporters.regions import regions_of
+from compacter_exporters.present import Present
 from compacter_exporters.sites import check_biases
 from compacter_exporters.surroundings import Surroundings, surroundings_of
 
@@ -60,26 +58,33 @@ class Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """Everything of a backbone's graph that an adapter changes.
+    """Everything of a backbone's model that an adapter changes.
 
     Args:
-        model: the model.
+        model: the model, with one graph or several.
         template: the adapter that decides what is opened.
         present: its stacks in the graphs of the model.
-        slots: where each replaced tensor is consumed.
+        slots: where each replaced tensor is consumed: in one place of every graph that holds its stack.
         head: the layers of the head.
     """
 
     model: ir.Model
     template: Adapter
     present: Sequence[Present]
-    slots: Mapping[str, Slot]
+    slots: Mapping[str, Sequence[Slot]]
     head: Sequence[HeadLayer]
 
     @property
     def dtype(self) -> DType:
         """The type the sites compute in."""
         return Numbers.of(next(iter(self.present[0].sites.values())).linear.dtype).storage
+
+    @property
+    def stacks(self) -> tuple[Stack, ...] | None:
+        """The stacks in the model; None if these are all that the template has."""
+        here = {site.stack for one in self.present for site in one.adapter.config.sites}
+        everywhere = {site.stack for site in self.template.config.sites}
+        return None if here == everywhere else tuple(stack for stack in Stack if stack in here)
 
     def sites(self) -> Iterator[Place]:
         """The sites, each as the graph is when it is asked for: what was done to one before may surround the next."""
@@ -88,69 +93,61 @@ class Places:
                 yield _place(one, site_id)
 
 
-def open_backbone(backbone: Path, template: Adapter) -> Places:
-    """Find in a backbone's graph whatever an adapter changes.
+def find_places(loaded: LoadedGraph, template: Adapter) -> Places:
+    """Find in a backbone's model whatever an adapter changes.
 
     Raises:
         CompacterError: as `graft`; E605 for what cannot be opened.
     """
     _check_attach(template.config)
-    model = load_backbone(backbone)
-    regions = regions_of(model)
-    present = present_in(regions, template)
-    require_all(regions, present, template)
-    if any(one.region.path for one in present):
-        raise CompacterError(
-            ErrorCode.E605,
-            "sites within the branches of an If can only be merged",
-            value=str(backbone),
-            remedy="Export the decoder as two graphs, or use the linkage merged.",
-        )
-    slots: dict[str, Slot] = {}
-    for one in present:
+    slots: dict[str, list[Slot]] = {}
+    for one in loaded.present:
         check_biases(one.sites, one.adapter)
         layers = {site_id: found.linear for site_id, found in one.sites.items()}
         for name, (slot, values) in override_slots(one.adapter, one.norms, layers).items():
             _check_plain_gain(name, values, template)
-            slots[name] = slot
+            slots.setdefault(name, []).append(slot)
     head: list[HeadLayer] = []
     if template.config.head is not None:
-        check_pooler(model.graph, template)
-        head = head_layers(model.graph, template.config.head)
-    return Places(model, template, present, slots, head)
+        check_pooler(loaded.model.graph, template)
+        head = head_layers(loaded.model.graph, template.config.head)
+    return Places(loaded.model, template, loaded.present, slots, head)
 
 
-def describe(places: Places, linkage: Linkage, kept: Mapping[str, Array]) -> Description:
-    """The description of a graph that is about to be opened.
+def describe(models: Sequence[Places], linkage: Linkage) -> Description:
+    """The description of the models of one backbone, none of which is opened yet: all hold the same adapters.
 
     Args:
-        places: the backbone's.
-        linkage: how it will be opened.
-        kept: tensors of the backbone that its adapters need, by part and name.
+        models: each model's places.
+        linkage: how they will be opened.
     """
+    first = models[0]
     biases = {
-        f"bias.{place.site.id}": np.asarray(place.layer.bias, places.dtype.memory)
+        f"bias.{place.site.id}": np.asarray(place.layer.bias, first.dtype.memory)
+        for places in models
         for place in places.sites()
         if place.reads_product
     }
-    config = places.template.config
+    config = first.template.config
     head = None if config.head is None else replace(config.head, labels=())
     return Description(
         linkage=linkage,
         template=replace(config, head=head, name="template", training=type(config.training)()),
-        dtype=places.dtype,
-        backbone={**places.template.sketches, **biases, **kept},
+        dtype=first.dtype,
+        backbone={**first.template.sketches, **biases, **(backbone_tensors(models) if linkage is Linkage.BANK else {})},
     )
 
 
-def backbone_tensors(places: Places) -> dict[str, Array]:
+def backbone_tensors(models: Sequence[Places]) -> dict[str, Array]:
     """What the backbone has in the places of replaced tensors and of the head, by part and name."""
-    tensors = {f"{Part.OVERRIDE}.{name}": slot.array().reshape(-1) for name, slot in places.slots.items()}
-    for layer in places.head:
-        tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.weight.T)
-        if f"{layer.name}.bias" in head_shapes(places.template.config):
-            tensors[f"{Part.HEAD}.{layer.name}.bias"] = np.asarray(layer.linear.bias_or_zero)
-    return {name: np.ascontiguousarray(array, places.dtype.memory) for name, array in tensors.items()}
+    tensors: dict[str, Array] = {}
+    for places in models:
+        tensors |= {f"{Part.OVERRIDE}.{name}": slots[0].array().reshape(-1) for name, slots in places.slots.items()}
+        for layer in places.head:
+            tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.weight.T)
+            if f"{layer.name}.bias" in head_shapes(places.template.config):
+                tensors[f"{Part.HEAD}.{layer.name}.bias"] = np.asarray(layer.linear.bias_or_zero)
+    return {name: np.ascontiguousarray(array, models[0].dtype.memory) for name, array in tensors.items()}
 
 
 def head_shapes(config: AdapterConfig) -> Mapping[str, tuple[int, ...]]:

@@ -1,58 +1,30 @@
 """Open a backbone for one adapter at a time: its tensors become inputs of the graph that have defaults.
 
 With the defaults the graph computes what the backbone computes, bit for bit (LNK-2). ONNX calls such inputs overridable
-initialisers; ONNX Runtime also takes their values from an `.onnx_adapter` file.
+initialisers; ONNX Runtime also takes their values from an `.onnx_adapter` file. Every model of a directory has the
+inputs of all of them, so that one file fits each: ONNX Runtime refuses tensors for inputs that a model lacks.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Adapter, Array
-from compacter_core.format.reader import load_adapter
+from compacter_core.adapter import Adapter
 from compacter_core.layout import Part
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.linkage.swappable import part_input, site_input
+from compacter_core.linkage.swappable import SITE_TENSORS, part_input, site_input
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.graph import Constant
 from compacter_exporters.linkage.insertion import insert
-from compacter_exporters.linkage.opened import Place, Places, describe, open_backbone
+from compacter_exporters.linkage.opened import Place, Places
+from compacter_exporters.linkage.opening import OpenReport, open_file
 from compacter_exporters.linkage.swappable_head import open_head
 from compacter_exporters.linkage.values import open_input
 from compacter_exporters.rewire import replace_input
-from compacter_exporters.saving import save_beside
-
-
-@dataclass(frozen=True, slots=True)
-class OpenReport:
-    """What was opened.
-
-    Args:
-        linkage: swappable or bank.
-        output: the model written.
-        sites: the ids of the sites.
-        inputs: names of the inputs for adapters.
-        fingerprint: of the graph; adapters packed for it carry it.
-        model_bytes: size of the .onnx file, external data not counted.
-        data_files: external data files of the model, by name.
-        shared: whether the model shares them with the backbone.
-    """
-
-    linkage: str
-    output: str
-    sites: tuple[str, ...]
-    inputs: tuple[str, ...]
-    fingerprint: str
-    model_bytes: int
-    data_files: tuple[str, ...]
-    shared: bool
-
-    def as_dict(self) -> dict[str, object]:
-        """The report as JSON-compatible fields."""
-        return asdict(self)
 
 
 def graft_swappable(backbone: Path, template: Path | Adapter, output: Path) -> OpenReport:
@@ -67,47 +39,51 @@ def graft_swappable(backbone: Path, template: Path | Adapter, output: Path) -> O
     Raises:
         CompacterError: as `graft`, and E605 for placements and norms that cannot be opened.
     """
-    loaded = template if isinstance(template, Adapter) else load_adapter(template)
-    places = open_backbone(Path(backbone), loaded)
-    description = describe(places, Linkage.SWAPPABLE, {})
-    opened = len(places.model.graph.inputs)
-    # Before the sites, since some placements copy norms.
-    _open_slots(places)
-    for place in places.sites():
-        _open_site(places, place)
-    open_head(places)
-    return write_open(places.model, description, Path(backbone), Path(output), opened=opened)
+    return open_file(backbone, template, output, Linkage.SWAPPABLE, open_swappable)
 
 
-def write_open(model: ir.Model, description: Description, backbone: Path, output: Path, *, opened: int) -> OpenReport:
-    """Write an opened model, whose inputs from number `opened` on are for adapters."""
-    model.graph.sort()
-    model.metadata_props.update(description.as_metadata())
-    saved = save_beside(model, backbone, output)
-    return OpenReport(
-        linkage=description.linkage.value,
-        output=str(output),
-        sites=tuple(site.id for site in description.template.sites),
-        inputs=tuple(str(value.name) for value in model.graph.inputs[opened:]),
-        fingerprint=description.fingerprint,
-        model_bytes=saved.model_bytes,
-        data_files=saved.data_files,
-        shared=saved.shared,
-    )
+def open_swappable(models: Sequence[Places], description: Description) -> None:
+    """Open models that take the same adapters."""
+    dtype = ir.DataType.from_numpy(description.dtype.memory)
+    defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
+    for places in models:
+        _open_slots(places, defaults)
+        tensors = {site.id: _site_inputs(places, site.id, dtype) for site in description.template.sites}
+        for place in places.sites():
+            _open_site(places, place, tensors[place.site.id])
+        open_head(places)
 
 
-def _open_site(places: Places, place: Place) -> None:
-    home, dtype = places.model.graph, place.layer.dtype
-    d, k, site_id = places.template.config.hidden_size, f"{place.site.id}.k", place.site.id
+def _open_slots(places: Places, defaults: Mapping[str, Constant]) -> None:
+    """Before the sites, since some placements copy norms."""
+    for name, constant in defaults.items():
+        default = constant.exact()
+        value = open_input(
+            places.model.graph, part_input(Part.OVERRIDE, name), default, constant.dtype, [*default.shape]
+        )
+        for slot in places.slots.get(name, ()):
+            replace_input(slot.node, slot.index, value)
 
-    def tensor(name: str, default: Array, *shape: int | str) -> ir.Value:
-        return open_input(home, site_input(site_id, name), default, dtype, shape)
 
-    down = tensor("down.weight", np.zeros((d, 0)), d, k)
-    down_bias = tensor("down.bias", np.zeros(0), k)
-    up = tensor("up.weight", np.zeros((0, d)), k, d)
-    up_bias = tensor("up.bias", np.zeros(d), d)
-    emitter = Emitter(place.graph, f"compacter/{site_id}", dtype, {"compacter.site": site_id}, home=home)
+def _site_inputs(places: Places, site_id: str, dtype: ir.DataType) -> list[ir.Value]:
+    d, k = places.template.config.hidden_size, f"{site_id}.k"
+    shapes: tuple[tuple[int | str, ...], ...] = ((d, k), (k,), (k, d), (d,))
+    return [
+        open_input(
+            places.model.graph,
+            site_input(site_id, name),
+            np.zeros([size if isinstance(size, int) else 0 for size in shape]),
+            dtype,
+            shape,
+        )
+        for name, shape in zip(SITE_TENSORS, shapes, strict=True)
+    ]
+
+
+def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value]) -> None:
+    site_id, home = place.site.id, places.model.graph
+    down, down_bias, up, up_bias = tensors
+    emitter = Emitter(place.graph, f"compacter/{site_id}", place.layer.dtype, {"compacter.site": site_id}, home=home)
     opset = home.opset_imports.get("", 1)
 
     def delta(x: ir.Value) -> ir.Value:
@@ -118,13 +94,3 @@ def _open_site(places: Places, place: Place) -> None:
         return emitter.op("Add", [v, up_bias], "up/biased", like=x)
 
     insert(emitter, place, delta)
-
-
-def _open_slots(places: Places) -> None:
-    for name, slot in places.slots.items():
-        constant = slot.constant
-        default = slot.array()
-        value = open_input(
-            places.model.graph, part_input(Part.OVERRIDE, name), default, constant.dtype, [*default.shape]
-        )
-        replace_input(slot.node, slot.index, value)

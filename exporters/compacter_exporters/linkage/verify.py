@@ -5,8 +5,9 @@ Runtime with the values around each site as further outputs, and each is compare
 bound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -20,9 +21,12 @@ from compacter_core.reference.bounds import fold_bound, forward_bound
 from compacter_core.reference.rounding import float64_site
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.checks import Check, Numbers, check_plain, failed
-from compacter_exporters.linkage.static import BeforeBias
+from compacter_exporters.linears import find_linears
+from compacter_exporters.linkage.static import BeforeBias, unfold
 from compacter_exporters.located import LocatedSite
-from compacter_exporters.present import Present
+from compacter_exporters.present import present_in
+from compacter_exporters.regions import Region
+from compacter_exporters.sites import find_stacks
 from compacter_exporters.verify_head import HeadVerifier
 from compacter_exporters.verify_norms import NormVerifier
 from compacter_exporters.verify_sites import SiteVerifier
@@ -31,12 +35,34 @@ _SLACK = 1.0 + 2.0**-20
 BEFORE_BIAS = "before_bias"
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Which graph is run, and on what.
+
+    Args:
+        model: the .onnx file.
+        path: of the region in it, as in `Region`.
+        seed: of the random inputs.
+        providers: execution providers; None for the CPU.
+        batch: rows; in a bank for each adapter, and as many without one.
+        length: tokens per row.
+    """
+
+    model: Path
+    path: tuple[tuple[int, str], ...]
+    seed: int
+    providers: Sequence[str] | None
+    batch: int
+    length: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenVerifier:
     """An adapter in an open graph.
 
     Args:
-        adapter: the adapter.
+        adapter: what of the adapter the graph holds.
+        dtype: the type that the sites compute in.
         sites: its sites.
         before_bias: those of them whose adapter is added before the bias.
         norms: the norms.
@@ -44,19 +70,23 @@ class OpenVerifier:
     """
 
     adapter: Adapter
+    dtype: ir.DataType
     sites: SiteVerifier
     before_bias: Mapping[str, BeforeBias]
     norms: NormVerifier
     head: HeadVerifier
 
     @classmethod
-    def of(cls, graph: ir.Graph, here: Present, before_bias: Mapping[str, BeforeBias]) -> "OpenVerifier":
-        """Find everything in a static copy of the graph."""
+    def of(cls, graph: ir.Graph, whole: Adapter) -> "OpenVerifier":
+        """Find everything in a static copy of a graph that holds some stack of the adapter."""
+        early = unfold(graph, find_stacks(find_linears(graph), whole))
+        (here,) = present_in([Region(graph)], whole)
         backbone = here.adapter.config.backbone
         norm_style = NormStyle.POST if backbone is None else backbone.norm_style
         sites = SiteVerifier.of(here.sites, here.adapter, here.norms, norm_style)
         norms = NormVerifier.of(here.adapter, here.norms, sites.located)
-        return cls(here.adapter, sites, before_bias, norms, HeadVerifier.of(graph, here.adapter))
+        dtype = next(iter(here.sites.values())).linear.dtype
+        return cls(here.adapter, dtype, sites, early, norms, HeadVerifier.of(graph, here.adapter))
 
     def names(self) -> set[str]:
         """The values to observe."""

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.layout import Part
@@ -14,14 +12,11 @@ from compacter_core.linkage.description import Description, read_description
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_sum
 from compacter_exporters.graph import load_graph
-from compacter_exporters.linears import find_linears
-from compacter_exporters.linkage.static import BeforeBias, unfold
+from compacter_exporters.linkage.static import BeforeBias
 from compacter_exporters.linkage.static_bank import merge_entry
-from compacter_exporters.linkage.verify import OpenVerifier, values_named
-from compacter_exporters.present import present_in, require_all
+from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
 from compacter_exporters.probe import random_inputs, run_model, run_with
-from compacter_exporters.regions import Region
-from compacter_exporters.sites import find_stacks
+from compacter_exporters.regions import inline
 from compacter_exporters.verify_report import VerifyReport, joined
 from compacter_runtime.bank import Bank
 
@@ -38,7 +33,6 @@ class _Probed:
         batch: rows.
         inputs: what was drawn.
         seed: with which seed.
-        dtype: type of the graph's floats.
     """
 
     plain: Mapping[str, Array]
@@ -46,37 +40,33 @@ class _Probed:
     batch: int
     inputs: Mapping[str, Array]
     seed: int
-    dtype: ir.DataType
 
 
-def verify_bank(
-    model: Path,
-    adapters: Sequence[Adapter],
-    *,
-    seed: int,
-    providers: Sequence[str] | None,
-    batch: int,
-    length: int,
-) -> VerifyReport:
-    """Compare a bank with the reference: `batch` rows for each adapter and as many for none, mixed.
+def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
+    """Compare one graph of a bank with the reference: some rows for each adapter and as many for none, mixed.
+
+    Args:
+        probe: the graph; its batch counts the rows of each.
+        adapters: each has a site in the graph.
 
     Raises:
         CompacterError: as `verify`, and what adding the adapters to the bank raises.
     """
-    real = load_graph(model)
+    real = load_graph(probe.model)
     description = read_description(real.metadata_props)
+    chosen = inline(real, probe.path)
     bank = Bank(description)
     keys = [bank.add(adapter, name=f"{index}") for index, adapter in enumerate(adapters)]
-    choice: list[str | None] = [*keys, None] * batch
-    verifiers = [_verifier(model, description, adapter) for adapter in adapters]
-    drawn = random_inputs(real.graph, np.random.default_rng(seed), batch=len(choice), length=length)
+    choice: list[str | None] = [*keys, None] * probe.batch
+    verifiers = [_verifier(probe, description, adapter) for adapter in adapters]
+    generator = np.random.default_rng(probe.seed)
+    drawn = random_inputs(real.graph, generator, batch=len(choice), length=probe.length)
     drawn.pop(ADAPTER_ID, None)
-    inputs = {**drawn, **bank.choose(choice, len(choice)).feeds(np.arange(len(choice)))}
+    inputs = {**drawn, **chosen, **bank.choose(choice, len(choice)).feeds(np.arange(len(choice)))}
     names = set[str]().union(*(verifier.names() for verifier in verifiers))
-    values = run_with(real, model.parent, inputs, values_named(real.graph, names), providers)
-    plain = run_model(model, inputs, [str(output.name) for output in real.graph.outputs], providers)
-    dtype = ir.DataType.from_numpy(description.dtype.memory)
-    probed = _Probed(plain, values, len(choice), drawn, seed, dtype)
+    values = run_with(real, probe.model.parent, inputs, values_named(real.graph, names), probe.providers)
+    plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
+    probed = _Probed(plain, values, len(choice), drawn, probe.seed)
     reports = {
         f"{index} {adapter.config.name}": _report(verifier, probed, _rows(choice, key))
         for index, (adapter, key, verifier) in enumerate(zip(adapters, keys, verifiers, strict=True))
@@ -86,15 +76,11 @@ def verify_bank(
     return replace(report, sites={**report.sites, **bare})
 
 
-def _verifier(model: Path, description: Description, adapter: Adapter) -> OpenVerifier:
-    copy = load_graph(model)
-    graph: ir.Graph = copy.graph
-    merge_entry(graph, BankLayout(description), adapter)
-    early = unfold(graph, find_stacks(find_linears(graph), adapter))
-    regions = [Region(graph)]
-    present = present_in(regions, adapter)
-    require_all(regions, present, adapter)
-    return OpenVerifier.of(graph, present[0], early)
+def _verifier(probe: Probe, description: Description, adapter: Adapter) -> OpenVerifier:
+    copy = load_graph(probe.model)
+    inline(copy, probe.path)
+    merge_entry(copy.graph, BankLayout(description), adapter)
+    return OpenVerifier.of(copy.graph, adapter)
 
 
 def _rows(choice: Sequence[str | None], key: str | None) -> list[int]:
@@ -114,7 +100,7 @@ def _report(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> VerifyR
         sums=verifier.sites.sum_checks(values),
         norms=verifier.norms.checks(values),
         head=verifier.head.checks(values),
-        agreement=agreement(plain, values, Numbers.of(probed.dtype)),
+        agreement=agreement(plain, values, Numbers.of(verifier.dtype)),
         inputs={name: array.shape for name, array in probed.inputs.items()},
         seed=probed.seed,
     )

@@ -1,8 +1,5 @@
 """Verification of a swappable graph with one adapter given to it."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
 from compacter_core.adapter import Adapter
@@ -11,45 +8,30 @@ from compacter_core.linkage.swappable import swappable_tensors
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import load_graph
-from compacter_exporters.linears import find_linears
-from compacter_exporters.linkage.static import bind, choose_heads, unfold
-from compacter_exporters.linkage.verify import OpenVerifier, values_named
-from compacter_exporters.present import present_in, require_all
+from compacter_exporters.linkage.static import bind, choose_heads
+from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
 from compacter_exporters.probe import random_inputs, run_model, run_with
-from compacter_exporters.regions import Region
-from compacter_exporters.sites import find_stacks
+from compacter_exporters.regions import inline
 from compacter_exporters.verify_report import VerifyReport
 
 
-def verify_swappable(
-    model: Path,
-    adapter: Adapter,
-    *,
-    seed: int,
-    providers: Sequence[str] | None,
-    batch: int,
-    length: int,
-) -> VerifyReport:
-    """Compare a swappable graph that is given an adapter with the reference; arguments as `verify`.
+def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
+    """Compare one graph of a swappable model that is given an adapter with the reference.
 
     Raises:
         CompacterError: as `verify`, and what giving the adapter to the graph raises.
     """
-    real, copy = load_graph(model), load_graph(model)
-    description = read_description(real.metadata_props)
-    tensors = swappable_tensors(description, adapter)
+    real, copy = load_graph(probe.model), load_graph(probe.model)
+    tensors = swappable_tensors(read_description(real.metadata_props), adapter)
+    chosen = inline(real, probe.path)
+    inline(copy, probe.path)
     bind(copy.graph, tensors)
     choose_heads(copy.graph, tensors)
-    early = unfold(copy.graph, find_stacks(find_linears(copy.graph), adapter))
-    regions = [Region(copy.graph)]
-    present = present_in(regions, adapter)
-    require_all(regions, present, adapter)
-    verifier = OpenVerifier.of(copy.graph, present[0], early)
-    drawn = random_inputs(real.graph, np.random.default_rng(seed), batch=batch, length=length)
-    inputs = drawn | tensors
-    probed = run_with(real, model.parent, inputs, values_named(real.graph, verifier.names()), providers)
-    plain = run_model(model, inputs, [str(output.name) for output in real.graph.outputs], providers)
-    numbers = Numbers.of(next(iter(present[0].sites.values())).linear.dtype)
+    verifier = OpenVerifier.of(copy.graph, adapter)
+    drawn = random_inputs(real.graph, np.random.default_rng(probe.seed), batch=probe.batch, length=probe.length)
+    inputs = drawn | tensors | chosen
+    probed = run_with(real, probe.model.parent, inputs, values_named(real.graph, verifier.names()), probe.providers)
+    plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
     return VerifyReport(
         adapter=adapter.config.name,
         forms=verifier.forms(),
@@ -57,7 +39,7 @@ def verify_swappable(
         sums=verifier.sites.sum_checks(probed),
         norms=verifier.norms.checks(probed),
         head=verifier.head.checks(probed),
-        agreement=agreement(plain, probed, numbers),
+        agreement=agreement(plain, probed, Numbers.of(verifier.dtype)),
         inputs={name: array.shape for name, array in drawn.items()},
-        seed=seed,
+        seed=probe.seed,
     )

@@ -1,0 +1,31 @@
+"""Open a directory of graphs for adapters at run time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from compacter_core.adapter import Adapter
+from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.linkage.bank import open_bank
+from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
+from compacter_exporters.linkage.swappable import open_swappable
+
+_OPENERS: Final[Mapping[Linkage, Opener]] = {Linkage.SWAPPABLE: open_swappable, Linkage.BANK: open_bank}
+
+
+def open_directory(backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage) -> OpenSetReport:
+    """Write the new directory `output`: the backbone's files, with the places of the template open in its graphs.
+
+    All graphs carry one fingerprint. In a swappable set each has the inputs of the whole template, so that one
+    `.onnx_adapter` file fits all; in a bank each has the tensors of its own stacks.
+
+    Args:
+        backbone: a directory of exported graphs.
+        template: an adapter, its file or directory, as for `graft_swappable`.
+        output: created as a whole or not at all.
+        linkage: swappable or bank.
+
+    Raises:
+        CompacterError: as `graft_swappable` and `load_set`.
+    """
+    return open_set(backbone, template, output, linkage, _OPENERS[linkage])
