@@ -26,8 +26,10 @@ def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
     _merge_overrides(layout, adapter, nodes, emitter)
     for name in () if adapter.config.head is None else adapter.config.head.layers:
         _merge_layer(graph, name, adapter, nodes, emitter)
+    here = {site.id for site in layout.config.sites}
     for site in adapter.config.sites:
-        _merge_site(graph, site.id, adapter, nodes, emitter)
+        if site.id in here:
+            _merge_site(graph, site.id, adapter, nodes, emitter)
 
 
 def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
