@@ -123,39 +123,59 @@ def check_plain(site: SiteParameters, x: Array, skip: Array, output: Array, numb
     return Check.of(output, forward(site, x, skip), bound)
 
 
-def check_folded(site: SiteParameters, m: Array, b: Array, output: Array, numbers: Numbers) -> Check:
+def check_folded(
+    site: SiteParameters, m: Array, b: Array, output: Array, numbers: Numbers, *, absorbed: Array | None = None
+) -> Check:
     """Check that output = h + delta(h), h = m + b.
 
-    b was read back from the graph's constant round(bu' + b), hence is off by one rounding of that constant.
+    b was read back from the graph's constant c = round(bu' + b), hence is off by one rounding of that constant.
+
+    Where c is `absorbed`, the graph adds it last, y = (m + act(..) Wu') + c. Against m + (act(..) Wu' + c) the sum
+    y - c is rounded once more: with E the bound without that, as in LNK-4, E + (1 + u)(u (|y - c| + E) + eta).
     """
     site, m, b = float64_site(site), m.astype(np.float64), b.astype(np.float64)
     bu = np.zeros_like(b) if site.up.b is None else np.abs(site.up.b * site.scaling)
     own = numbers.roundoff * (np.abs(b) + bu) + numbers.unseen(m)
     bound = fold_bound(site, m, b, storage=numbers.storage, accumulate=numbers.accumulate, input_error=own)
     h = m + b
-    return Check.of(output, forward(site, h, h), bound)
+    y = forward(site, h, h)
+    if absorbed is not None:
+        more = numbers.roundoff * (np.abs(y - absorbed) + bound) + numbers.storage.smallest_normal
+        bound = bound + _SLACK * (1 + numbers.roundoff) * more
+    return Check.of(output, y, bound)
 
 
-def check_sum(first: Array, second: Array, total: Array, numbers: Numbers) -> Check:
-    """Check that total = first + second, up to one rounding."""
+def check_sum(first: Array, second: Array, total: Array, numbers: Numbers, *, error: Array | float = 0.0) -> Check:
+    """Check that total = first + second, up to one rounding, and an error that the operator makes besides."""
     first, second = first.astype(np.float64), second.astype(np.float64)
     reference = first + second
-    given = numbers.unseen(first) + numbers.unseen(second)
+    given = numbers.unseen(first) + numbers.unseen(second) + error
     bound = (1 + numbers.roundoff) * given + numbers.roundoff * np.abs(reference) + numbers.storage.smallest_normal
     return Check.of(total, reference, _SLACK * bound)
 
 
-def check_rms_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, eps: float) -> Check:
-    """Check that output = N(x), a root-mean-square norm."""
+def check_rms_norm(
+    x: Array, output: Array, numbers: Numbers, *, gain: Array, eps: float, error: Array | float = 0.0
+) -> Check:
+    """Check that output = N(x), a root-mean-square norm, where the node's own x is off by `error`."""
     x, gain = x.astype(np.float64), gain.astype(np.float64)
     bound = rms_norm_bound(
-        x, gain, eps, storage=numbers.storage, accumulate=numbers.accumulate, input_error=numbers.unseen(x)
+        x, gain, eps, storage=numbers.storage, accumulate=numbers.accumulate, input_error=numbers.unseen(x) + error
     )
     return Check.of(output, rms_norm(x, gain, eps), bound)
 
 
-def check_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, bias: Array | None, eps: float) -> Check:
-    """Check that output = N(x), a layer norm."""
+def check_norm(
+    x: Array,
+    output: Array,
+    numbers: Numbers,
+    *,
+    gain: Array,
+    bias: Array | None,
+    eps: float,
+    error: Array | float = 0.0,
+) -> Check:
+    """Check that output = N(x), a layer norm, where the node's own x is off by `error`."""
     x, gain = x.astype(np.float64), gain.astype(np.float64)
     offset = None if bias is None else bias.astype(np.float64)
     bound = layer_norm_bound(
@@ -165,7 +185,7 @@ def check_norm(x: Array, output: Array, numbers: Numbers, *, gain: Array, bias: 
         eps,
         storage=numbers.storage,
         accumulate=numbers.accumulate,
-        input_error=numbers.unseen(x),
+        input_error=numbers.unseen(x) + error,
     )
     return Check.of(output, layer_norm(x, gain, offset, eps), bound)
 

@@ -10,6 +10,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_exporters.forms import Form
+from compacter_exporters.fused.apart import take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.merging import Merged, merge
 from compacter_exporters.metadata import is_grafted, write_metadata
@@ -70,7 +71,7 @@ def graft(backbone: Path, adapter: Path | Adapter, output: Path, *, form: Form =
 
 
 def load_backbone(path: Path) -> ir.Model:
-    """An exported model that carries no adapter.
+    """An exported model that carries no adapter, its fused operators taken apart until it is saved.
 
     Raises:
         CompacterError: E005, as `load_graph`; E605.
@@ -84,6 +85,7 @@ def load_backbone(path: Path) -> ir.Model:
             expected="an exported backbone",
             remedy="Graft into the backbone's own export.",
         )
+    take_apart(model)
     return model
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
+from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, other_input, width
 
 _MATRIX: Final = 2
@@ -78,7 +79,7 @@ class Linear:
     @property
     def weight_is_transposed(self) -> bool:
         """Whether the node takes its weight as [out, in]."""
-        return self.is_gemm and bool(_attribute(self.node, "transB", 0))
+        return bool(_attribute(self.node, "transB", 0))
 
 
 def find_linears(graph: ir.Graph) -> list[Linear]:
@@ -89,7 +90,7 @@ def find_linears(graph: ir.Graph) -> list[Linear]:
 
 def linear_of(node: ir.Node | None) -> Linear | None:
     """The linear layer a node computes, or None if it is something else."""
-    if node is None or not is_op(node, "MatMul", "Gemm"):
+    if node is None or not (is_op(node, "MatMul", "Gemm") or _is_plain_product(node)):
         return None
     weight = constant_of(node.inputs[1])
     if weight is None or weight.view.ndim != _MATRIX or constant_of(node.inputs[0]) is not None:
@@ -97,13 +98,20 @@ def linear_of(node: ir.Node | None) -> Linear | None:
     return _gemm(node, weight) if node.op_type == "Gemm" else _matmul(node, weight)
 
 
+def _is_plain_product(node: ir.Node) -> bool:
+    """Whether a FusedMatMul neither scales nor transposes its first operand."""
+    if not is_contrib(node, "FusedMatMul") or _attribute(node, "alpha", 1.0) != 1.0:
+        return False
+    return not any(_attribute(node, name, 0) for name in ("transA", "transBatchA", "transBatchB"))
+
+
 def _matmul(node: ir.Node, weight: Constant) -> Linear:
-    n_out = weight.view.shape[1]
+    view = weight.view.T if _attribute(node, "transB", 0) else weight.view
     for add in consumers(node.outputs[0], "Add"):
-        bias = _vector(constant_of(other_input(add, node.outputs[0])), n_out)
+        bias = _vector(constant_of(other_input(add, node.outputs[0])), view.shape[1])
         if bias is not None:
-            return Linear(node, weight.view, weight.dtype, bias, add)
-    return Linear(node, weight.view, weight.dtype)
+            return Linear(node, view, weight.dtype, bias, add)
+    return Linear(node, view, weight.dtype)
 
 
 def _gemm(node: ir.Node, weight: Constant) -> Linear | None:

@@ -15,6 +15,7 @@ from compacter_core.adapter import Array
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
 from compacter_exporters.graph import constant_of, consumers, is_op, other_input
 from compacter_exporters.linears import Linear, reshape_behind
 from compacter_exporters.norms import Norm, between
@@ -28,6 +29,11 @@ class Sum:
     total: ir.Value
     residual: ir.Value
     addend: ir.Value
+
+    @property
+    def fused(self) -> FusedSum | None:
+        """How a fused operator computes it, if one does."""
+        return fused_sum(self.total)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +62,12 @@ class LocatedSite:
     def is_folded(self) -> bool:
         """Whether the linear layer's bias is inside the adapter's constants, or it may well be: there is none."""
         return self.linear.bias is None and self.x is self.skip is self.linear.output
+
+    @property
+    def absorbed(self) -> Array | None:
+        """In the fold form, the constant bu' + b where a fused operator adds it to the residual sum: o = v + c."""
+        last = None if not self.is_folded or not self.sums else self.sums[-1].fused
+        return None if last is None else last.bias
 
 
 def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: NormStyle) -> LocatedSite:

@@ -13,6 +13,8 @@ import onnx_ir as ir
 
 from compacter_core.adapter import Array
 from compacter_core.config import Backbone
+from compacter_exporters.fused import embeddings
+from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input
 from compacter_exporters.rms_norms import find_rms_norm
 
@@ -46,7 +48,12 @@ def find_norms(graph: ir.Graph) -> list[Norm]:
     """All normalisations of a graph, in its order; those of its subgraphs are theirs."""
     found = []
     for node in graph:
-        norm = _operator(node) if is_op(node, "LayerNormalization") else _decomposed(node) or _root_mean_square(node)
+        if is_op(node, "LayerNormalization"):
+            norm = _operator(node)
+        elif is_contrib(node, embeddings.OPERATOR):
+            norm = _of_embeddings(node)
+        else:
+            norm = _decomposed(node) or _root_mean_square(node)
         if norm is not None:
             found.append(norm)
     return found
@@ -78,6 +85,21 @@ def _operator(node: ir.Node) -> Norm | None:
         gain=Slot(node, 1),
         bias=None if bias.value is None else bias,
         epsilon=1e-5 if epsilon is None else epsilon.as_float(),
+    )
+
+
+def _of_embeddings(node: ir.Node) -> Norm | None:
+    """The norm within the operator, in a model that was taken apart."""
+    gain, bias = Slot(node, embeddings.GAIN), Slot(node, embeddings.BIAS)
+    if constant_of(gain.value) is None or len(node.outputs) <= embeddings.SUM:
+        return None
+    epsilon = node.attributes.get("epsilon")
+    return Norm(
+        input=node.outputs[embeddings.SUM],
+        output=node.outputs[0],
+        gain=gain,
+        bias=None if bias.value is None else bias,
+        epsilon=embeddings.EPSILON if epsilon is None else epsilon.as_float(),
     )
 
 

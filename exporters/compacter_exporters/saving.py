@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_file, atomic_write
+from compacter_exporters.fused.apart import put_together
 from compacter_exporters.graph import external_tensors
 
 _OF_ONNXRUNTIME: Final = ("SimplifiedLayerNormalization",)
@@ -36,7 +37,7 @@ class Saved:
 
 
 def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
-    """Write a changed model, after ONNX's checker has accepted it.
+    """Write a changed model, its fused operators put together again, after ONNX's checker has accepted it.
 
     In the backbone's directory the two share the external data. Elsewhere the data is copied: ONNX and ONNX Runtime
     refuse hard links, symbolic links and parent directories.
@@ -45,6 +46,7 @@ def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
         CompacterError: E006 if a file cannot be written or would overwrite the backbone; E605 if the checker refuses
             the graph.
     """
+    put_together(model)
     tensors = external_tensors(model)
     sources = {str(tensor.location): Path(tensor.path) for tensor in tensors}
     taken = {backbone.resolve(), *(path.resolve() for path in sources.values())}

@@ -10,6 +10,8 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.layout import Part
 from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.checks import Check, Numbers, check_norm, check_rms_norm, failed
+from compacter_exporters.fused.bounds import fused_sum_error
+from compacter_exporters.fused.skip_norms import fused_sum
 from compacter_exporters.graph import Slot
 from compacter_exporters.located import LocatedSite
 from compacter_exporters.norms import Norm, consumed_gain
@@ -64,7 +66,7 @@ class NormVerifier:
 
     def values(self) -> list[ir.Value]:
         """The values to observe."""
-        return [value for _, norm in self.norms.values() for value in (norm.input, norm.output)]
+        return [value for _, norm in self.norms.values() for value in (norm.input, norm.output, *_summands(norm))]
 
     def checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
         """The checks of every norm."""
@@ -80,13 +82,31 @@ class NormVerifier:
         # A model in half precision may normalise in single, but what enters and leaves is stored in half.
         numbers = Numbers.of(self.dtype or norm.gain.constant.dtype)
         x, output = run[str(norm.input.name)], run[str(norm.output.name)]
+        error = _input_error(norm, run, numbers)
         if norm.is_centred:
-            check = check_norm(x, output, numbers, gain=gain, bias=bias, eps=norm.epsilon)
+            check = check_norm(x, output, numbers, gain=gain, bias=bias, eps=norm.epsilon, error=error)
         else:
-            check = check_rms_norm(x, output, numbers, gain=gain, eps=norm.epsilon)
+            check = check_rms_norm(x, output, numbers, gain=gain, eps=norm.epsilon, error=error)
         if not gain_ok:
             return failed(check, "the gain is not the adapter's")
         return check if bias_ok else failed(check, "the bias is not the adapter's")
+
+
+def _summands(norm: Norm) -> list[ir.Value]:
+    """Residual and addend, where the sum that the norm reads is within the same fused operator."""
+    node = norm.input.producer()
+    return (
+        [] if node is None or fused_sum(norm.input) is None else [value for value in node.inputs if value is not None]
+    )
+
+
+def _input_error(norm: Norm, run: Mapping[str, Array], numbers: Numbers) -> Array | float:
+    """How far what the norm reads may be off from the value observed in its place."""
+    summands = [run[str(value.name)].astype(np.float64) for value in _summands(norm)]
+    if not summands:
+        return 0.0
+    rounding = numbers.roundoff * np.abs(run[str(norm.input.name)].astype(np.float64))
+    return fused_sum_error(summands[0], summands[1], fused_sum(norm.input), numbers) + 2 * rounding
 
 
 def _consumed(slot: Slot, override: Array | None) -> tuple[Array, bool]:

@@ -13,7 +13,8 @@ from compacter_core.layout import Part
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.checks import Check, Numbers, check_folded, check_plain, check_sum, failed
 from compacter_exporters.forms import Form
-from compacter_exporters.located import LocatedSite, locate
+from compacter_exporters.fused.bounds import fused_sum_error
+from compacter_exporters.located import LocatedSite, Sum, locate
 from compacter_exporters.norms import Norm
 from compacter_exporters.sites import FoundSite
 
@@ -72,15 +73,7 @@ class SiteVerifier:
     def sum_checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
         """The checks of every site's residual sums."""
         return {
-            site_id: Check.worst(
-                check_sum(
-                    run[str(one.residual.name)],
-                    run[str(one.addend.name)],
-                    run[str(one.total.name)],
-                    Numbers.of(located.linear.dtype),
-                )
-                for one in located.sums
-            )
+            site_id: Check.worst(_check_sum(one, run, Numbers.of(located.linear.dtype)) for one in located.sums)
             for site_id, located in self.located.items()
             if located.sums
         }
@@ -91,7 +84,7 @@ class SiteVerifier:
         x, skip, output = (run[str(value.name)] for value in (located.x, located.skip, located.output))
         bias, rounding = _bias(located, parameters, numbers)
         if located.is_folded:
-            check = check_folded(parameters, x, bias, output, numbers)
+            check = check_folded(parameters, x, bias, output, numbers, absorbed=located.absorbed)
         else:
             check = check_plain(parameters, x, skip, output, numbers)
         if not self._bias_agrees(site_id, bias, rounding, numbers):
@@ -112,6 +105,12 @@ class SiteVerifier:
         roundoff = numbers.roundoff + DType.F32.roundoff
         allowed = rounding[where] + roundoff * np.abs(expected) + numbers.storage.smallest_normal
         return bool(np.all(np.abs(bias[where] - expected) <= allowed))
+
+
+def _check_sum(one: Sum, run: Mapping[str, Array], numbers: Numbers) -> Check:
+    residual, addend, total = (run[str(value.name)] for value in (one.residual, one.addend, one.total))
+    error = fused_sum_error(residual.astype(np.float64), addend.astype(np.float64), one.fused, numbers)
+    return check_sum(residual, addend, total, numbers, error=error)
 
 
 def _bias(located: LocatedSite, parameters: SiteParameters, numbers: Numbers) -> tuple[Array, Array]:

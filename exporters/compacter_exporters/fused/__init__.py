@@ -1,0 +1,1 @@
+"""Operators that optimisers fuse, as the simpler ones they stand for."""
