@@ -2,6 +2,24 @@
 
 from enum import StrEnum
 
+from compacter_core.graph_files import (
+    DECODER_FILE,
+    DECODER_WITH_PAST_FILE,
+    ENCODER_FILE,
+    MERGED_DECODER_FILE,
+    MODEL_FILE,
+)
+
+__all__ = [
+    "DECODER_FILE",
+    "DECODER_WITH_PAST_FILE",
+    "ENCODER_FILE",
+    "MERGED_DECODER_FILE",
+    "MODEL_FILE",
+    "Backend",
+    "Task",
+]
+
 
 class Task(StrEnum):
     """What the exported graph answers; the values are transformers' names of the tasks.
@@ -23,16 +41,14 @@ class Task(StrEnum):
         """Whether the graphs are run step by step."""
         return self in (Task.TEXT_GENERATION, Task.TEXT2TEXT_GENERATION)
 
+    @property
+    def classifies(self) -> bool:
+        """Whether the head has one output per label."""
+        return self.value.endswith("-classification")
+
 
 class Backend(StrEnum):
     """The exporter that does the work."""
 
     TRANSFORMERS = "transformers"
     OPTIMUM = "optimum"
-
-
-MODEL_FILE = "model.onnx"
-ENCODER_FILE = "encoder_model.onnx"
-DECODER_FILE = "decoder_model.onnx"
-DECODER_WITH_PAST_FILE = "decoder_with_past_model.onnx"
-MERGED_DECODER_FILE = "decoder_model_merged.onnx"

@@ -10,9 +10,9 @@ import torch
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.choices import MERGED_DECODER_FILE
-from compacter_exporters.generation import GraphDecoder
 from compacter_exporters.graph_check import RELATIVE_LIMIT, mismatch
 from compacter_exporters.source_model import SourceModel
+from compacter_runtime.decoder import GraphDecoder
 
 _CASES: Final = ((1, 1, 2), (2, 4, 3))
 """Batch, length of the prompt, and steps of one token behind it."""

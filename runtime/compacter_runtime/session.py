@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from tqdm import tqdm
 
 from compacter_core.adapter import Adapter
@@ -16,9 +15,10 @@ from compacter_runtime.bank import Bank
 from compacter_runtime.batches import Batch, assembled, slices
 from compacter_runtime.choosing import AdapterChoice, Swappable
 from compacter_runtime.labels import Prediction, predict_rows, read_labels
+from compacter_runtime.loading import open_session
 from compacter_runtime.model_inputs import Array, checked_arrays
 from compacter_runtime.onnx_adapter import PackedAdapter
-from compacter_runtime.providers import choose_providers, device_of, require_active
+from compacter_runtime.providers import device_of
 from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
 
 Inputs = Sequence[Text] | Mapping[str, Any]
@@ -49,7 +49,7 @@ class Session:
     ) -> None:
         path = Path(model)
         self.path = path / "model.onnx" if path.is_dir() else path
-        self._session = _open(self.path, providers, intra_op_threads)
+        self._session = open_session(self.path, providers, intra_op_threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._adapters = open_adapters(metadata, device_of(self._session))
         self._inputs = [value for value in self._session.get_inputs() if value.name not in self._adapters.inputs]
@@ -224,28 +224,3 @@ class Session:
                 remedy="Check the length of the sequences and the range of the token ids.",
             ) from error
         return outputs
-
-
-def _open(path: Path, asked: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
-    providers = choose_providers(asked)
-    options = onnxruntime.SessionOptions()
-    # What ONNX Runtime logs at lower levels it also raises, or `require_active` finds.
-    options.log_severity_level = 4
-    if threads is not None:
-        if threads < 1:
-            raise CompacterError(ErrorCode.E001, "intra_op_threads", value=threads, expected="at least 1")
-        options.intra_op_num_threads = threads
-    if not path.is_file():
-        raise CompacterError(ErrorCode.E704, "there is no such model", value=str(path), expected="an .onnx file")
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
-    # ONNX Runtime's exceptions share no base class but Exception.
-    except Exception as error:
-        raise CompacterError(
-            ErrorCode.E704,
-            f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}",
-            value=str(path),
-            remedy="External data must lie beside the model, under its original name.",
-        ) from error
-    require_active(session, asked)
-    return session

@@ -10,10 +10,10 @@ import onnxruntime
 
 from compacter_core.adapter import Adapter, Array
 from compacter_exporters.choices import DECODER_FILE, DECODER_WITH_PAST_FILE, ENCODER_FILE, MODEL_FILE
-from compacter_exporters.generation import GraphDecoder
 from compacter_runtime.adapters import open_adapters
 from compacter_runtime.bank import Bank
 from compacter_runtime.choosing import Swappable
+from compacter_runtime.decoder import GraphDecoder
 from tests.export_matrix.backbones import Backbone
 from tests.exporters_backbone.generators import greedy_in_graphs
 

@@ -14,7 +14,7 @@ from compacter_core.methods import create_config
 from compacter_core.pytorch import attach, describe_backbone
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import Backend, Task
-from compacter_exporters.generation import GraphDecoder
+from compacter_runtime.decoder import GraphDecoder
 from tests.support.backbones import BACKBONES, VOCABULARY, randomise
 
 PAD, START, END = 0, 1, 2

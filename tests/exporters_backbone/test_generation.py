@@ -10,12 +10,12 @@ import torch
 from compacter_core.config import ATTACH_PRESETS
 from compacter_core.pytorch import detach
 from compacter_exporters.choices import MERGED_DECODER_FILE, Backend
-from compacter_exporters.generation import GraphDecoder
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_check import RELATIVE_LIMIT
 from compacter_exporters.verify import verify
+from compacter_runtime.decoder import GraphDecoder
 from tests.exporters_backbone.backends import BACKENDS
 from tests.exporters_backbone.generators import (
     MODEL_TYPES,

@@ -13,7 +13,7 @@ from compacter_core.adapter import Array
 from compacter_core.cli.main import main
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import MODEL_FILE, Task
-from compacter_exporters.generation import GraphDecoder
+from compacter_runtime.decoder import GraphDecoder
 from compacter_runtime.session import Session
 from tests.exporters_backbone.backends import BACKENDS
 from tests.importers.comparing import RELATIVE, Recorded, relative

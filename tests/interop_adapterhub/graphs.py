@@ -11,9 +11,9 @@ from torch import Tensor
 from compacter_core.adapter import Adapter
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import MODEL_FILE, Backend, Task
-from compacter_exporters.generation import GraphDecoder
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
+from compacter_runtime.decoder import GraphDecoder
 from tests.interop_adapterhub.sources import Source
 
 TASKS: Final = {

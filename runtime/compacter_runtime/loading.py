@@ -1,0 +1,45 @@
+"""Loading a model into ONNX Runtime: with the providers asked for, or an error that says why not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from compacter_core.errors import CompacterError, ErrorCode
+from compacter_runtime.providers import choose_providers, require_active
+
+
+def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
+    """A session of one model.
+
+    Args:
+        path: the `.onnx` file.
+        asked: execution providers in order of preference, as `choose_providers`.
+        threads: inside one operation; None leaves it to ONNX Runtime.
+
+    Raises:
+        CompacterError: E001 for fewer threads than one, E701 if a provider is not available, E704 if the model cannot
+            be loaded.
+    """
+    providers = choose_providers(asked)
+    options = onnxruntime.SessionOptions()
+    # What ONNX Runtime logs at lower levels it also raises, or `require_active` finds.
+    options.log_severity_level = 4
+    if threads is not None:
+        if threads < 1:
+            raise CompacterError(ErrorCode.E001, "intra_op_threads", value=threads, expected="at least 1")
+        options.intra_op_num_threads = threads
+    if not path.is_file():
+        raise CompacterError(ErrorCode.E704, "there is no such model", value=str(path), expected="an .onnx file")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    # ONNX Runtime's exceptions share no base class but Exception.
+    except Exception as error:
+        raise CompacterError(
+            ErrorCode.E704,
+            f"ONNX Runtime cannot load the model: {' '.join(str(error).split())}",
+            value=str(path),
+            remedy="External data must lie beside the model, under its original name.",
+        ) from error
+    require_active(session, asked)
+    return session
