@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from compacter_core.adapter import Adapter
+from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.choices import MODEL_FILE
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
 from compacter_exporters.linkage.bank import graft_bank
+from compacter_exporters.linkage.open_set import open_directory
 from compacter_exporters.linkage.swappable import graft_swappable
 
 BACKBONE: Final = "backbone"
@@ -34,9 +36,14 @@ def _merged(form: Form) -> Link:
     return link
 
 
-def _open(open_graph: Link) -> Link:
+def _open(linkage: Linkage) -> Link:
+    open_graph = {Linkage.SWAPPABLE: graft_swappable, Linkage.BANK: graft_bank}[linkage]
+
     def link(graphs: Path, adapter: Adapter, folder: Path) -> None:
-        open_graph(graphs / MODEL_FILE, adapter, folder / MODEL_FILE)
+        if (graphs / MODEL_FILE).exists():
+            open_graph(graphs / MODEL_FILE, adapter, folder / MODEL_FILE)
+        else:
+            open_directory(graphs, adapter, folder, linkage)
 
     return link
 
@@ -44,6 +51,5 @@ def _open(open_graph: Link) -> Link:
 LINKAGES: Final[dict[str, Link]] = {
     BACKBONE: _bare,
     **{f"merged {form}": _merged(form) for form in Form if form is not Form.AUTO},
-    "swappable": _open(graft_swappable),
-    "bank": _open(graft_bank),
+    **{str(linkage): _open(linkage) for linkage in Linkage if linkage is not Linkage.MERGED},
 }

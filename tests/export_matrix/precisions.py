@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
+import onnx_ir
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -44,7 +45,9 @@ def _float(source: Path, target: Path) -> None:
 
 
 def _half(source: Path, target: Path) -> None:
-    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+    half = onnx_ir.from_proto(convert_float_to_float16(onnx.load(source), keep_io_types=True))
+    half.graph.sort()  # the converter puts some casts behind their use
+    onnx_ir.save(half, target)
 
 
 def _dynamic(source: Path, target: Path) -> None:
