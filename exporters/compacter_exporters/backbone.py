@@ -1,4 +1,4 @@
-"""Export of a backbone to ONNX, once; adapters are grafted into the graph afterwards.
+"""Export of a backbone to ONNX, once; adapters are grafted into the graph afterwards, or one is exported with it.
 
 The result is a directory that the runtime can serve without PyTorch and transformers:
 
@@ -18,13 +18,16 @@ from pathlib import Path
 
 import onnx_ir
 
+from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
+from compacter_core.format.reader import load_adapter
 from compacter_exporters.choices import MODEL_FILE, Backend, Task
 from compacter_exporters.generation_check import check_generation
 from compacter_exporters.graph_check import check_graph
 from compacter_exporters.graph_names import name_axes
 from compacter_exporters.graph_tidy import drop_stack_traces, fix_axes
+from compacter_exporters.metadata import mark_exported
 from compacter_exporters.quiet import quiet
 from compacter_exporters.serving_tokenizer import write_tokenizer
 from compacter_exporters.source_model import SourceModel, load_source
@@ -39,11 +42,15 @@ def export_backbone(
     task: Task = Task.TEXT_CLASSIFICATION,
     backend: Backend = Backend.TRANSFORMERS,
     opset: int | None = None,
+    adapter: Path | Adapter | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Path:
     """Export `source` (a directory, or a hub name) to the new directory `output_dir`.
 
     The graph is run in ONNX Runtime and compared with the PyTorch model before anything stands under its final name.
+
+    With an adapter the graphs compute what a graft of it into them computes, but the exporter has had its way with it:
+    it cannot be taken out, exchanged or verified site by site (ONX-26).
 
     Args:
         source: a transformers checkpoint; a head that it lacks is initialised from a fixed seed.
@@ -51,6 +58,7 @@ def export_backbone(
         task: decides the head, and so the outputs.
         backend: transformers' exporter (transformers 5) or optimum-onnx (transformers 4).
         opset: the ONNX opset, by default the exporter's choice.
+        adapter: put into the model before it is exported: an adapter, its file, or a directory of the hub profile.
         progress: told the name of each stage as it begins.
 
     Returns:
@@ -59,19 +67,23 @@ def export_backbone(
     Raises:
         CompacterError: E004 if the exporter is not installed, E005 if the source cannot be loaded, E006 if the output
             cannot be written, E605 if the exporter fails, E606 if the graph computes something else than the model,
-            E702 if the source's tokenizer cannot be used.
+            E702 if the source's tokenizer cannot be used; with an adapter also what reading it raises, and E401 to
+            E405 and E803 if it does not fit.
     """
+    inside = load_adapter(adapter) if isinstance(adapter, str | Path) else adapter
     export_graphs = _load_backend(backend)
     output = Path(output_dir)
     with atomic_directory(output) as directory:
         progress("load")
-        loaded = load_source(source, task)
+        loaded = load_source(source, task, inside)
         progress("export")
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, loaded.simplified():
             graphs = _export(export_graphs, loaded, opset, Path(scratch))
             progress("write")
             for name, graph in graphs.items():
                 _tidy(graph.graph, loaded)
+                if inside is not None:
+                    mark_exported(graph, inside)
                 onnx_ir.save(graph, directory / name, external_data=f"{name}.data")
         (directory / "config.json").write_text(loaded.config_json, encoding="utf-8")
         if task.generates:

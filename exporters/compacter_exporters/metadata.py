@@ -7,6 +7,10 @@ Keys of the model's metadata (ONX-15 to ONX-18):
     compacter.adapter        the adapter file's canonical bytes in base64
     compacter.sites          JSON: site -> {form, product, output, initialisers: {name: sha256}}
     compacter.replaced       JSON: initialiser -> sha256, of norms, biases and the head
+
+Where the adapter was in the model when that was exported, the first two, and
+
+    compacter.exported       SHA-256 of the adapter file's canonical bytes
 """
 
 import base64
@@ -23,7 +27,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.config_json import config_to_json
 from compacter_core.format.reader import parse_adapter
-from compacter_core.format.writer import adapter_bytes
+from compacter_core.format.writer import adapter_bytes, digest
 from compacter_core.linkage.description import describes_itself
 from compacter_exporters.emitter import tensor_digest
 from compacter_exporters.graph import load_graph
@@ -33,6 +37,7 @@ CONFIG: Final = "compacter.config"
 ADAPTER: Final = "compacter.adapter"
 SITES: Final = "compacter.sites"
 REPLACED: Final = "compacter.replaced"
+EXPORTED: Final = "compacter.exported"
 
 _REMEDY: Final = "Graft the adapter into its backbone again; an optimiser or another tool has changed the model."
 
@@ -74,6 +79,29 @@ def write_metadata(
     model.metadata_props[REPLACED] = _json(dict(replaced))
 
 
+def mark_exported(model: ir.Model, adapter: Adapter) -> None:
+    """Record which adapter was in the model when it was exported (ONX-26)."""
+    model.metadata_props[VERSION] = adapter.config.spec_version
+    model.metadata_props[CONFIG] = config_to_json(adapter.config)
+    model.metadata_props[EXPORTED] = digest(adapter_bytes(adapter))
+
+
+def refuse_exported(model: ir.Model, path: Path) -> None:
+    """Refuse a model that was exported with its adapter inside.
+
+    Raises:
+        CompacterError: E601.
+    """
+    if EXPORTED in model.metadata_props:
+        raise CompacterError(
+            ErrorCode.E601,
+            "the model was exported with its adapter inside, where nothing tells the one from the other",
+            value=str(path),
+            expected="a model made by `compacter graft`",
+            remedy="Export the backbone without --adapter and graft the adapter into it.",
+        )
+
+
 def is_grafted(model: ir.Model) -> bool:
     """Whether the model carries an adapter, or takes them at run time."""
     return CONFIG in model.metadata_props or describes_itself(model.metadata_props)
@@ -87,6 +115,7 @@ def extract(model: Path) -> bytes:
             for one that was changed; what reading an adapter raises, should the embedded file be damaged.
     """
     graph = load_graph(model)
+    refuse_exported(graph, model)
     data = embedded_adapter(graph)
     parse_adapter(data)
     check_tensors(graph)

@@ -1,6 +1,7 @@
 """The PyTorch model and the tokenizer that a backbone is exported from."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from transformers import (
     AutoTokenizer,
 )
 
+from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.pytorch.attach import attach_adapter
+from compacter_core.pytorch.attached import AttachedAdapter
 from compacter_exporters.choices import Task
 from compacter_exporters.quiet import quiet
 
@@ -58,12 +62,18 @@ class SourceModel:
         tokenizer: its fast tokenizer, or None if the source has none.
         task: what it was loaded for.
         config_json: the model's configuration as it was loaded.
+        attached: the adapter in the model, if there is one.
     """
 
     model: Any
     tokenizer: Any
     task: Task
     config_json: str
+    attached: AttachedAdapter | None = None
+
+    def simplified(self) -> AbstractContextManager[None]:
+        """Inside the context an attached adapter computes two plain products, so that its graph has no more."""
+        return nullcontext() if self.attached is None else self.attached.materialise()
 
     @property
     def is_vision(self) -> bool:
@@ -121,13 +131,19 @@ def _image_shape(config: Any) -> tuple[int, int, int]:
     return config.num_channels, height, width
 
 
-def load_source(source: str | Path, task: Task) -> SourceModel:
+def load_source(source: str | Path, task: Task, adapter: Adapter | None = None) -> SourceModel:
     """Load a backbone from a directory or from the hub.
 
     A head that the checkpoint lacks is initialised from a fixed seed, so that equal sources give equal graphs.
 
+    Args:
+        source: a transformers checkpoint.
+        task: decides the head.
+        adapter: attached to the model, with its norms, its head and its labels.
+
     Raises:
-        CompacterError: E005 if there is no such model, E702 if it has a tokenizer that cannot be used.
+        CompacterError: E005 if there is no such model, E702 if it has a tokenizer that cannot be used; E401 to E405
+            and E803 for an adapter that does not fit.
     """
     if not _HUB_NAME.fullmatch(str(source)) and not Path(source).is_dir():
         raise _unloadable(source, "no such directory")
@@ -135,13 +151,25 @@ def load_source(source: str | Path, task: Task) -> SourceModel:
         torch.manual_seed(HEAD_SEED)
         try:
             # The attention is written out (eager) since the graph is then smaller, and its computation is the same.
-            model = _AUTO_CLASS[task].from_pretrained(str(source), dtype=torch.float32, attn_implementation="eager")
+            model = _AUTO_CLASS[task].from_pretrained(
+                str(source), dtype=torch.float32, attn_implementation="eager", **_head_options(task, adapter)
+            )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unloadable(source, str(error).strip().partition("\n")[0]) from error
+        attached = None if adapter is None else attach_adapter(model, adapter)
         config_json = model.config.to_json_string()
         if not task.generates and hasattr(model.config, "use_cache"):
             model.config.use_cache = False
-        return SourceModel(model=model.eval(), tokenizer=_load_tokenizer(source), task=task, config_json=config_json)
+        tokenizer = _load_tokenizer(source)
+    return SourceModel(model=model.eval(), tokenizer=tokenizer, task=task, config_json=config_json, attached=attached)
+
+
+def _head_options(task: Task, adapter: Adapter | None) -> dict[str, Any]:
+    """Room for the head that the adapter brings, of which the checkpoint may have one of another size."""
+    head = None if adapter is None else adapter.config.head
+    if head is None or not task.classifies:
+        return {}
+    return {"num_labels": head.shapes[f"{head.layers[-1]}.weight"][0], "ignore_mismatched_sizes": True}
 
 
 def _unloadable(source: str | Path, why: str) -> CompacterError:
