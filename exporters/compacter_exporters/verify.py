@@ -18,7 +18,9 @@ from compacter_core.format.reader import load_adapter
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.checks import Numbers
+from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
+from compacter_exporters.linkage.verify import values_named
 from compacter_exporters.linkage.verify_open import takes_adapters, verify_open
 from compacter_exporters.metadata import refuse_exported
 from compacter_exporters.present import Present, present_in, require_all
@@ -99,6 +101,7 @@ def verify_all(
         graph = load_graph(file)
         refuse_exported(graph, file)
         within = regions_of(graph)
+        take_apart(graph)
         found = present_in(within, loaded)
         regions += within
         present += found
@@ -110,11 +113,15 @@ def verify_all(
 
 def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> VerifyReport:
     """Compare one graph of a model. A branch is verified in a copy of the model that always takes it."""
-    model = load_graph(file)
+    model, real = load_graph(file), load_graph(file)
     chosen = inline(model, present.region.path)
+    inline(real, present.region.path)
+    # Places are looked up where fused operators are taken apart; what is compared are the values of the model as it is.
+    take_apart(model)
+    observe(real)
     graph = model.graph
     (here,) = present_in([Region(graph)], whole)
-    drawn = random_inputs(graph, np.random.default_rng(run.seed), batch=run.batch, length=run.length)
+    drawn = random_inputs(real.graph, np.random.default_rng(run.seed), batch=run.batch, length=run.length)
     inputs = drawn | chosen
     backbone = here.adapter.config.backbone
     norm_style = NormStyle.POST if backbone is None else backbone.norm_style
@@ -122,8 +129,9 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
     norms = NormVerifier.of(here.adapter, here.norms, sites.located)
     head = HeadVerifier.of(graph, here.adapter)
     wanted = [*sites.values(), *norms.values(), *head.values()]
-    probed = run_with(model, file.parent, inputs, wanted, run.providers)
-    plain = run_model(file, inputs, [str(output.name) for output in graph.outputs], run.providers)
+    names = {str(value.name) for value in wanted}
+    probed = run_with(real, file.parent, inputs, values_named(real.graph, names), run.providers)
+    plain = run_model(file, inputs, [str(output.name) for output in real.graph.outputs], run.providers)
     numbers = Numbers.of(next(iter(here.sites.values())).linear.dtype)
     return VerifyReport(
         adapter=whole.config.name,
