@@ -1,0 +1,172 @@
+"""The graphs that the inference benchmark runs: one random backbone, its precisions, and adapters in every linkage."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.optimizer import optimize_model
+from transformers import BertConfig, BertForSequenceClassification
+
+from compacter_core.adapter import Adapter
+from compacter_core.format.reader import load_adapter
+from compacter_core.methods import create_config
+from compacter_core.pytorch import attach, describe_backbone, save_pretrained
+from compacter_exporters.backbone import export_backbone
+from compacter_exporters.graft import graft
+from compacter_exporters.linkage.bank import graft_bank
+from compacter_exporters.linkage.swappable import graft_swappable
+
+SIZES: Final = {
+    "minilm": BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=8
+    ),
+    "base": BertConfig(num_labels=8),
+}
+VOCABULARY: Final = 1000
+"""Tokens that inputs are drawn from."""
+
+
+class Precision(StrEnum):
+    """What the backbone's weights are stored and multiplied in. Adapters stay in float32."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+class Arm(StrEnum):
+    """What is timed."""
+
+    BACKBONE = "backbone"
+    FUSED = "backbone, fused"
+    MERGED = "merged"
+    SWAPPABLE = "swappable"
+    BANK = "bank"
+    SHARED = "bank, shared norms"
+    ROWS = "rows"
+    ADAPTERHUB = "adapterhub"
+    ADAPTERHUB_FUSED = "adapterhub, fused"
+
+    @property
+    def file(self) -> str:
+        """The graph that it runs."""
+        return f"{'merged' if self is Arm.ROWS else self.value.replace(', ', '-').replace(' ', '-')}.onnx"
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has no adapter."""
+        return self in (Arm.BACKBONE, Arm.FUSED)
+
+
+class Models:
+    """The graphs in a directory, each made when it is first asked for.
+
+    Args:
+        directory: where they are kept.
+        size: key of `SIZES`.
+        precision: of the backbone.
+    """
+
+    def __init__(self, directory: Path, size: str, precision: Precision) -> None:
+        self._directory = directory
+        self._size = size
+        self._precision = precision
+        self._graphs = directory / precision
+        self._makers: Mapping[Arm, Callable[[Path], Any]] = {
+            Arm.BACKBONE: self._backbone,
+            Arm.FUSED: self._fused,
+            Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
+            Arm.ROWS: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
+            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path),
+            Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path),
+            Arm.SHARED: lambda path: graft_bank(self.path(Arm.BACKBONE), self.without_norms(), path),
+            Arm.ADAPTERHUB_FUSED: lambda path: _optimise(self.path(Arm.ADAPTERHUB), path, self._config),
+        }
+
+    @property
+    def _config(self) -> BertConfig:
+        return SIZES[self._size]
+
+    @property
+    def file(self) -> Path:
+        """The adapter's file, with norms and head."""
+        self._source()
+        return self._directory / "adapter" / "adapter_model.safetensors"
+
+    def adapter(self) -> Adapter:
+        """The adapter."""
+        return load_adapter(self.file)
+
+    def without_norms(self) -> Adapter:
+        """The adapter with its head and without norms: the rows of a bank then share the backbone's."""
+        adapter = self.adapter()
+        kept = {name: array for name, array in adapter.tensors.items() if not name.startswith("override.")}
+        return replace(adapter, config=replace(adapter.config, overrides=()), tensors=kept)
+
+    def path(self, arm: Arm) -> Path:
+        """The graph of an arm.
+
+        Raises:
+            FileNotFoundError: for AdapterHub's own export, which `benchmarks.adapterhub_export` makes.
+        """
+        path = self._graphs / arm.file
+        if not path.exists():
+            if arm not in self._makers:
+                raise FileNotFoundError(f"{path}: made by .venv-interop/bin/python -m benchmarks.adapterhub_export")
+            self._graphs.mkdir(parents=True, exist_ok=True)
+            self._makers[arm](path)
+        return path
+
+    def _source(self) -> Path:
+        """The random checkpoint, with the adapter beside it."""
+        source = self._directory / "source"
+        if not (self._directory / "adapter").exists():
+            torch.manual_seed(0)
+            model = BertForSequenceClassification(self._config).eval()
+            model.save_pretrained(source)
+            attach(model, create_config(describe_backbone(model)), generator=0)
+            with torch.no_grad():
+                for parameter in filter(lambda one: one.requires_grad, model.parameters()):
+                    parameter.add_(0.02 * torch.randn(parameter.shape))
+            save_pretrained(model, self._directory / "adapter")
+        return source
+
+    def _exported(self) -> Path:
+        """The export in float32."""
+        folder = self._directory / "exported"
+        if not folder.exists():
+            export_backbone(self._source(), folder)
+        return folder / "model.onnx"
+
+    def _backbone(self, path: Path) -> None:
+        self._in_precision(onnx.load(self._exported()), path)
+
+    def _fused(self, path: Path) -> None:
+        whole = self._directory / "fused.onnx"
+        if not whole.exists():
+            _optimise(self._exported(), whole, self._config)
+        self._in_precision(onnx.load(whole), path)
+
+    def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:
+        if self._precision is Precision.INT8:
+            quantize_dynamic(model, path, weight_type=QuantType.QInt8, use_external_data_format=True)
+        else:
+            onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+
+
+def another(adapter: Adapter, index: int) -> Adapter:
+    """An adapter like the given one, with other values."""
+    tensors = {name: array * np.float32(1 + index / 64) for name, array in adapter.tensors.items()}
+    return replace(adapter, config=replace(adapter.config, name=f"n{index}"), tensors=tensors)
+
+
+def _optimise(source: Path, target: Path, config: BertConfig) -> None:
+    """What `onnxruntime.transformers` fuses: attention, skip-norms, embeddings."""
+    heads, width = config.num_attention_heads, config.hidden_size
+    model = optimize_model(str(source), model_type="bert", num_heads=heads, hidden_size=width, opt_level=0)
+    model.save_model_to_file(str(target), use_external_data_format=True)
