@@ -15,7 +15,7 @@ import onnx_ir as ir
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 
-_STANDARD_DOMAINS: Final = ("", "ai.onnx")
+STANDARD_DOMAINS: Final = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +91,7 @@ def external_tensors(model: ir.Model) -> list[ir.ExternalTensor]:
 
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
     """Whether the node is one of these standard operators."""
-    return node is not None and node.domain in _STANDARD_DOMAINS and node.op_type in op_types
+    return node is not None and node.domain in STANDARD_DOMAINS and node.op_type in op_types
 
 
 def constant_of(value: ir.Value | None) -> Constant | None:

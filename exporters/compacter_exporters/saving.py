@@ -1,5 +1,6 @@
 """Writing a model beside or away from its external data."""
 
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import onnx_ir as ir
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_file, atomic_write
 from compacter_exporters.fused.apart import put_together
-from compacter_exporters.graph import external_tensors
+from compacter_exporters.graph import STANDARD_DOMAINS, external_tensors
+from compacter_exporters.operators import CONTRIB
 
-_OF_ONNXRUNTIME: Final = ("SimplifiedLayerNormalization",)
-"""Operators that ONNX Runtime writes into the standard domain, which ONNX's checker does not know."""
+_STANDARD_SINCE: Final = {"SimplifiedLayerNormalization": math.inf, "LayerNormalization": 17}
+"""Operators that ONNX Runtime writes into the standard domain of any version, and the version that has them."""
 
 _LARGEST: Final = 2**31 - 1
 """Protobuf's limit of one message."""
@@ -99,10 +101,12 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(proto.graph.node)
     graph.output.extend(proto.graph.output)
     graph.input.extend(proto.graph.input)
+    version = next((one.version for one in proto.opset_import if one.domain in STANDARD_DOMAINS), 1)
     for node in graph.node:
-        if node.op_type in _OF_ONNXRUNTIME:
-            node.domain = "com.microsoft"
-            skeleton.opset_import.append(onnx.helper.make_opsetid(node.domain, 1))
+        if node.domain in STANDARD_DOMAINS and version < _STANDARD_SINCE.get(node.op_type, 0):
+            node.domain = CONTRIB
+    if all(one.domain != CONTRIB for one in proto.opset_import):
+        skeleton.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
     declared = {value.name for value in proto.graph.input}
     for tensor in proto.graph.initializer:
         if tensor.name not in declared:

@@ -114,6 +114,8 @@ class SkipNorm:
             return None
         if add.graph is not graph or any(value is None or constant_of(value) is not None for value in add.inputs):
             return None
+        if not all(_is_vector(value) for value in last.inputs[1:]):
+            return None
         operands, bias = [value for value in add.inputs if value is not None], None
         if len(origin.inputs) > position and origin.inputs[position] is not None:
             for index, operand in enumerate(operands):
@@ -229,6 +231,11 @@ def _split(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
         if found is not None and found.view.ndim == 1 and constant_of(value) is None:
             return value, constant
     return None
+
+
+def _is_vector(value: ir.Value | None) -> bool:
+    """Whether a gain or bias is the same for all rows, as the operators want it."""
+    return value is not None and value.shape is not None and len(value.shape) == 1
 
 
 def _is_up(value: ir.Value) -> bool:

@@ -11,6 +11,7 @@ from compacter_core.linkage.bank import ADAPTER_ID, BankLayout
 from compacter_core.linkage.description import Description, read_description
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_sum
+from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import BeforeBias
 from compacter_exporters.linkage.static_bank import merge_entry
@@ -55,6 +56,7 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
     real = load_graph(probe.model)
     description = read_description(real.metadata_props)
     chosen = inline(real, probe.path)
+    observe(real)
     bank = Bank(description)
     keys = [bank.add(adapter, name=f"{index}") for index, adapter in enumerate(adapters)]
     choice: list[str | None] = [*keys, None] * probe.batch
@@ -79,6 +81,7 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
 def _verifier(probe: Probe, description: Description, adapter: Adapter) -> OpenVerifier:
     copy = load_graph(probe.model)
     inline(copy, probe.path)
+    take_apart(copy)
     merge_entry(copy.graph, BankLayout(description), adapter)
     return OpenVerifier.of(copy.graph, adapter)
 

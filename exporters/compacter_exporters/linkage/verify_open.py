@@ -8,6 +8,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.description import describes_itself, read_description
 from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.fused.apart import take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind
 from compacter_exporters.linkage.verify import Probe
@@ -98,7 +99,9 @@ def _files(model: Path) -> list[Path]:
 def _graphs_of(file: Path, adapters: Sequence[Adapter]) -> Iterator[_Graph]:
     loaded = load_graph(file)
     bind(loaded.graph, {})
-    for region in regions_of(loaded):
+    regions = regions_of(loaded)
+    take_apart(loaded)
+    for region in regions:
         found = {index: one for index, adapter in enumerate(adapters) for one in present_in([region], adapter)}
         if not found:
             yield _Graph(file, region)

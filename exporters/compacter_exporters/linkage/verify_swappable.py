@@ -7,6 +7,7 @@ from compacter_core.linkage.description import read_description
 from compacter_core.linkage.swappable import swappable_tensors
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Numbers
+from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind, choose_heads
 from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
@@ -25,6 +26,8 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
     tensors = swappable_tensors(read_description(real.metadata_props), adapter)
     chosen = inline(real, probe.path)
     inline(copy, probe.path)
+    take_apart(copy)
+    observe(real)
     bind(copy.graph, tensors)
     choose_heads(copy.graph, tensors)
     verifier = OpenVerifier.of(copy.graph, adapter)
