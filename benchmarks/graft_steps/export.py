@@ -1,4 +1,4 @@
-"""Exporting a backbone, which a graft saves."""
+"""Exporting a model, which a graft saves."""
 
 from pathlib import Path
 
@@ -6,8 +6,12 @@ from benchmarks.graft_steps.clock import Instant, between, now
 from compacter_exporters.backbone import export_backbone
 
 
-def step(source: str, output: str) -> dict[str, float]:
-    """Seconds of the export and of writing it: neither loading the model nor checking the graph counts."""
+def step(source: str, output: str, adapter: str | None = None) -> dict[str, float]:
+    """Seconds of the export, of the bare model or with the adapter inside, and of writing it.
+
+    Neither loading the model nor checking the graph counts.
+    """
     begun: dict[str, Instant] = {}
-    export_backbone(source, Path(output), progress=lambda stage: begun.update({stage: now()}))
+    inside = None if adapter is None else Path(adapter)
+    export_backbone(source, Path(output), adapter=inside, progress=lambda stage: begun.update({stage: now()}))
     return between(begun["export"], begun["check"])
