@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
-from compacter_core.cli.graft import model_path
+from compacter_core.cli.graft import is_set, model_path
 
 if TYPE_CHECKING:
     from compacter_core.cli.command import Subparsers
@@ -25,7 +25,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         summary="Make the .onnx_adapter file of an adapter for a swappable model",
         examples=_EXAMPLES,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="made by compacter graft --linkage swappable")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="made by compacter graft --linkage swappable: an .onnx file, or a directory, whose graphs the file fits all",
+    )
     parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="an adapter file, or its directory")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx_adapter file to write"
@@ -33,15 +38,18 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> Outcome:
-    """Pack, for the very graph: other graphs refuse the file."""
+    """Pack, for the very graph, or the graphs of the very directory: others refuse the file."""
     with needs("cpu"):
-        from compacter_runtime import Session
+        from compacter_runtime import Generator, Session
         from compacter_runtime.onnx_adapter import write_packed
 
     from compacter_core.format.reader import load_adapter
 
-    session = Session(model_path(args.model))
+    if is_set(args.model):
+        swappable = Generator(args.model).adapters.swappable
+    else:
+        swappable = Session(model_path(args.model)).swappable
     adapter = load_adapter(args.adapter)
-    size = write_packed(args.output, session.swappable.description, adapter)
+    size = write_packed(args.output, swappable.description, adapter)
     found = {"adapter": adapter.config.name, "output": str(args.output), "bytes": size}
     return Outcome(found, f"packed {adapter.config.name} for {args.model}: {args.output}, {size:,} bytes")

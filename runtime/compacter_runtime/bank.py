@@ -86,7 +86,18 @@ class Bank:
             CompacterError: what reading an adapter raises; E401, E403, E404, E604, E605 for one that does not fit.
         """
         adapter = source if isinstance(source, Adapter) else load_adapter(Path(source))
-        entry = self._layout.entry(adapter)
+        return self.put(adapter, self.entry(adapter), name=name)
+
+    def entry(self, adapter: Adapter) -> Mapping[str, Array]:
+        """What an adapter puts into the bank.
+
+        Raises:
+            CompacterError: as `add`.
+        """
+        return self._layout.entry(adapter)
+
+    def put(self, adapter: Adapter, entry: Mapping[str, Array], *, name: str | None = None) -> str:
+        """As `add`, with the adapter's `entry`."""
         name = adapter.config.name if name is None else name
         known = self._residents.get(name)
         slot = self._free_slot() if known is None else known.id
