@@ -12,12 +12,12 @@ from examples.quickstart.backbone import FILES, WEIGHTS, check_weights, provide_
 
 SIZES = {"test": 3, "validation": 6, "train": 11}
 MORE = {"test": 3, "validation": 6, "train": 100}
-NAMES = [f"quickstart_toy_{letter}" for letter in "abcdefgh"]
+NAMES = [f"quickstart_toy_{letter}" for letter in "abcd"]
 
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Eight importable packages of ten files with docstrings; each shares sentences with the others and with itself."""
+    """Four importable packages of ten files with docstrings; each shares sentences with the others and with itself."""
     for name in NAMES:
         folder = tmp_path / name
         folder.mkdir()
@@ -57,8 +57,8 @@ def test_the_same_packages_give_the_same_rows(packages: list[str]) -> None:
     assert docstrings.build(packages, sizes=SIZES, min_train=11) == once
 
 
-def test_the_first_eight_packages_with_enough_rows_are_the_classes(packages: list[str], tmp_path: Path) -> None:
-    splits = docstrings.build(["no_such_package", *packages, "json"], sizes=SIZES, min_train=11)
+def test_every_package_is_a_class_of_the_files_that_training_reads(packages: list[str], tmp_path: Path) -> None:
+    splits = docstrings.build(packages, sizes=SIZES, min_train=11)
     assert {row.label for row in splits["train"]} == set(packages)
     paths = docstrings.write(splits, tmp_path / "data")
     assert paths == docstrings.split_paths(tmp_path / "data")
@@ -71,14 +71,16 @@ def test_the_first_eight_packages_with_enough_rows_are_the_classes(packages: lis
 def test_training_rows_are_what_the_other_splits_leave(packages: list[str]) -> None:
     # Ten files of three rows each; the sentences that files repeat from the one before are dropped.
     splits = docstrings.build(packages, sizes=MORE, min_train=21)
-    assert {split: len(rows) for split, rows in splits.items()} == {"test": 24, "validation": 48, "train": 21 * 8}
-    with pytest.raises(CompacterError):
+    assert {split: len(rows) for split, rows in splits.items()} == {"test": 12, "validation": 24, "train": 21 * 4}
+    with pytest.raises(CompacterError, match="train rows") as caught:
         docstrings.build(packages, sizes=MORE, min_train=22)
+    assert caught.value.value == 21
 
 
-def test_too_few_packages_are_refused(packages: list[str]) -> None:
-    with pytest.raises(CompacterError) as caught:
-        docstrings.build([*packages[1:], "no_such_package"], sizes=SIZES, min_train=11)
+@pytest.mark.parametrize("package", ["no_such_package", "json"])
+def test_packages_without_enough_rows_are_refused(packages: list[str], package: str) -> None:
+    with pytest.raises(CompacterError, match=package) as caught:
+        docstrings.build([*packages, package], sizes=SIZES, min_train=11)
     assert caught.value.code is ErrorCode.E801
 
 
