@@ -24,7 +24,7 @@ compacter graft backbone adapter -o swappable --linkage swappable
 compacter graft t5-graphs adapter -o bank --linkage bank
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 """
-FORMS = ("auto", "fold", "plain")
+FORMS = ("auto", "fold", "plain", "dissolved")
 MODEL_FILE = "model.onnx"
 _COMPANIONS = ("tokenizer.json", "config.json")
 
@@ -57,7 +57,11 @@ def add_parser(subparsers: "Subparsers") -> None:
         "external data, elsewhere it gets a copy, with the tokenizer; for a directory of graphs a new directory",
     )
     parser.add_argument(
-        "--form", choices=FORMS, default="auto", help="how sites are written (default: fold where it is possible)"
+        "--form",
+        choices=FORMS,
+        default="auto",
+        help="how sites are written (default: fold where it is possible); dissolved: in the weights of the linear "
+        "layers, for adapters without an activation",
     )
     parser.add_argument(
         "--linkage",

@@ -11,11 +11,13 @@ from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParam
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound, layer_norm_bound, worst_ratio
+from compacter_core.reference.dissolved import dissolved_bound, dissolved_reference
 from compacter_core.reference.placement import layer_norm
 from compacter_core.reference.projection import project
 from compacter_core.reference.rms_norm import rms_norm, rms_norm_bound
 from compacter_core.reference.rounding import Precision, affine_error, float64_site
 from compacter_core.vocabulary import ProjectionKind
+from compacter_exporters.dissolving import DissolvedLinear
 
 _SLACK: Final = 1.0 + 2.0**-20
 """Covers the rounding of the bounds themselves."""
@@ -143,6 +145,22 @@ def check_folded(
         more = numbers.roundoff * (np.abs(y - absorbed) + bound) + numbers.storage.smallest_normal
         bound = bound + _SLACK * (1 + numbers.roundoff) * more
     return Check.of(output, y, bound)
+
+
+def check_dissolved(site: SiteParameters, a: Array, layer: DissolvedLinear, output: Array, numbers: Numbers) -> Check:
+    """Check that output = h + delta(h), h = a W + b, where the graph has but one linear layer with other weights."""
+    a = a.astype(np.float64)
+    before = layer.weight_before, layer.bias_or_zero
+    bound = dissolved_bound(
+        site,
+        a,
+        before,
+        (layer.weight_after.astype(np.float64), layer.bias_after.astype(np.float64)),
+        storage=numbers.storage,
+        accumulate=numbers.accumulate,
+        input_error=numbers.unseen(a),
+    )
+    return Check.of(output, dissolved_reference(site, a, *before), bound)
 
 
 def check_sum(first: Array, second: Array, total: Array, numbers: Numbers, *, error: Array | float = 0.0) -> Check:

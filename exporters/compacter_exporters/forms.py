@@ -1,4 +1,4 @@
-"""The two forms of one merged adapter in a graph.
+"""The forms of one merged adapter in a graph.
 
 With m = a W the product of the sublayer's last linear layer, b its bias and h = m + b:
 
@@ -7,7 +7,8 @@ With m = a W the product of the sublayer's last linear layer, b its bias and h =
 
 where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less
 and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the
-Kronecker sums written out, and rounded once to the graph's type.
+Kronecker sums written out, and rounded once to the graph's type. Without an activation the adapter can also be
+`dissolved` in the linear layer, of which there is more in `dissolving`.
 """
 
 from collections.abc import Callable
@@ -29,10 +30,11 @@ from compacter_exporters.surroundings import Surroundings
 
 
 class Form(StrEnum):
-    """How an adapter is written into a graph; `auto` takes fold where the placement allows it."""
+    """How an adapter is written into a graph; `auto` takes fold where the placement allows it, else plain."""
 
     FOLD = "fold"
     PLAIN = "plain"
+    DISSOLVED = "dissolved"
     AUTO = "auto"
 
 

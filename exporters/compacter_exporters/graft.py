@@ -96,7 +96,7 @@ def write_graft(model: ir.Model, backbone: Path, output: Path, merged: Merged, a
         CompacterError: E006 and E605, as `save_beside`.
     """
     write_metadata(model, adapter, merged.sites, merged.replaced)
-    saved = save_beside(model, backbone, output)
+    saved = save_beside(model, backbone, output, large=merged.large)
     return GraftReport(
         adapter=adapter.config.name,
         output=str(output),

@@ -15,6 +15,7 @@ from compacter_core.adapter import Array
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
 from compacter_exporters.graph import constant_of, consumers, is_op, other_input
 from compacter_exporters.linears import Linear, reshape_behind
@@ -43,7 +44,7 @@ class LocatedSite:
     Args:
         linear: the sublayer's last linear layer; without a bias of its own in the fold form.
         folded_bias: in the fold form, the constant bu' + b, or None where there is none.
-        x: what the adapter reads: m in the fold form.
+        x: what the adapter reads: m in the fold form, the layer's input where the adapter is dissolved in the layer.
         skip: what its output is added to: m in the fold form.
         output: o.
         sums: the residual sums of the sublayer, r + h or r + o.
@@ -83,6 +84,8 @@ def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: 
         CompacterError: E606 if the graph has another structure than the placement demands.
     """
     site = _Site(found, {id(norm.input): norm for norm in norms} if norm_style is NormStyle.POST else None)
+    if isinstance(found.linear, DissolvedLinear):
+        return site.dissolved(attach)
     h = found.linear.output
     first = first_norm = second = last_norm = None
     normed = h
@@ -124,6 +127,21 @@ class _Site:
 
     found: FoundSite
     norm_of: Mapping[int, Norm] | None
+
+    def dissolved(self, attach: Attach) -> LocatedSite:
+        """Where the adapter is part of the linear layer: x is then the layer's input, and o its output."""
+        linear = self.found.linear
+        total = self.residual_sum(linear.output) if attach.post else None
+        norm = None if total is None else self.norm_behind(total)
+        return LocatedSite(
+            linear=linear,
+            folded_bias=None,
+            x=linear.input,
+            skip=linear.output,
+            output=linear.output,
+            sums=() if total is None else (total,),
+            norms=() if norm is None else (norm,),
+        )
 
     def write(self, skip: ir.Value) -> ir.Node:
         """The Add of the adapter's delta to its skip."""

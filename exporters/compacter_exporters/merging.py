@@ -8,6 +8,8 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.sketch import weight_name
+from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form, allows_fold, emit_fold, emit_plain
 from compacter_exporters.heads import apply_head
@@ -32,6 +34,12 @@ class Merged:
     sites: dict[str, GraftedSite] = field(default_factory=dict)
     correlations: dict[str, float] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def large(self) -> list[str]:
+        """The initialisers that are as large as those of the backbone."""
+        dissolved = (site for site in self.sites.values() if site.form == Form.DISSOLVED)
+        return [name for site in dissolved for name in site.initialisers if name.endswith("/weight")]
 
 
 def merge(model: ir.Model, present: Sequence[Present], adapter: Adapter, form: Form) -> Merged:
@@ -79,7 +87,9 @@ def _put(home: ir.Graph, present: Present, found: FoundSite, form: Form) -> Graf
     emitter = Emitter(graph, f"compacter/{config.name}/{site.id}", layer.dtype, labels, home=home)
     opset = home.opset_imports.get("", 1)
     parameters = present.adapter.site(site.id)
-    if form is Form.FOLD:
+    if form is Form.DISSOLVED:
+        output = emit_dissolved(emitter, layer, parameters, present.adapter.sketches[weight_name(site.id)])
+    elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
     else:
         output = emit_plain(emitter, layer, parameters, opset, around=around, attach=config.attach_of(site))
@@ -95,9 +105,11 @@ def _choose(config: AdapterConfig, site: Site, form: Form) -> Form:
     """The form of a site.
 
     Raises:
-        CompacterError: E605 if fold is asked for where it does not exist.
+        CompacterError: E605 if a form is asked for where it does not exist.
     """
     possible = allows_fold(config.attach_of(site))
+    if form is Form.DISSOLVED:
+        check_dissolvable(config, site)
     if form is Form.AUTO:
         return Form.FOLD if possible else Form.PLAIN
     if form is Form.FOLD and not possible:

@@ -5,15 +5,17 @@ perhaps as branches of one. Each holds whole stacks. The adapter is cut to these
 grafting and verifying, sees an adapter that fits the graph as a whole.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+
+import onnx_ir as ir
 
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.stacks import restrict
 from compacter_exporters.graph import is_op
-from compacter_exporters.linears import find_linears
+from compacter_exporters.linears import Linear, find_linears
 from compacter_exporters.norms import Norm, find_norms
 from compacter_exporters.regions import Region
 from compacter_exporters.sites import FoundSite, find_sites, find_stacks
@@ -38,15 +40,22 @@ class Present:
     norms: list[Norm]
 
 
-def present_in(regions: Iterable[Region], adapter: Adapter) -> list[Present]:
+def present_in(
+    regions: Iterable[Region], adapter: Adapter, *, linears: Callable[[ir.Graph], list[Linear]] = find_linears
+) -> list[Present]:
     """The adapter's stacks in those graphs of a model that hold any.
+
+    Args:
+        regions: the graphs.
+        adapter: the adapter.
+        linears: what the linear layers of a graph are.
 
     Raises:
         CompacterError: E403 and E604, as `find_stacks`.
     """
     present = []
     for region in regions:
-        sites = find_stacks(find_linears(region.graph), adapter)
+        sites = find_stacks(linears(region.graph), adapter)
         if sites:
             norms = counted_norms(find_norms(region.graph), adapter.config.hidden_size)
             is_whole = len(sites) == len(adapter.config.sites) and len(norms) == len(_described_norms(adapter))

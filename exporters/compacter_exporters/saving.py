@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from compacter_core.format.atomic import atomic_file, atomic_write
 from compacter_exporters.fused.apart import put_together
 from compacter_exporters.graph import STANDARD_DOMAINS, external_tensors
 from compacter_exporters.operators import CONTRIB
+from compacter_exporters.own_data import OwnData
 
 _STANDARD_SINCE: Final = {"SimplifiedLayerNormalization": math.inf, "LayerNormalization": 17}
 """Operators that ONNX Runtime writes into the standard domain of any version, and the version that has them."""
@@ -38,11 +40,17 @@ class Saved:
     shared: bool
 
 
-def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
+def save_beside(model: ir.Model, backbone: Path, output: Path, *, large: Collection[str] = ()) -> Saved:
     """Write a changed model, its fused operators put together again, after ONNX's checker has accepted it.
 
     In the backbone's directory the two share the external data. Elsewhere the data is copied: ONNX and ONNX Runtime
     refuse hard links, symbolic links and parent directories.
+
+    Args:
+        model: the changed model.
+        backbone: the file it was read from.
+        output: the file to write.
+        large: new initialisers that get a file of their own where the backbone's have one.
 
     Raises:
         CompacterError: E006 if a file cannot be written or would overwrite the backbone; E605 if the checker refuses
@@ -52,7 +60,8 @@ def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
     tensors = external_tensors(model)
     sources = {str(tensor.location): Path(tensor.path) for tensor in tensors}
     taken = {backbone.resolve(), *(path.resolve() for path in sources.values())}
-    if output.resolve() in taken:
+    own_path = output.parent / f"{output.name}.own.data"
+    if not taken.isdisjoint((output.resolve(), own_path.resolve())):
         raise CompacterError(
             ErrorCode.E006,
             "the output would overwrite the backbone",
@@ -61,14 +70,18 @@ def save_beside(model: ir.Model, backbone: Path, output: Path) -> Saved:
         )
     shared = output.parent.resolve() == backbone.parent.resolve()
     names = {location: location if shared else _data_name(output, i) for i, location in enumerate(sources)}
+    own = OwnData.move(model.graph, large if sources else (), own_path)
     data = _checked_bytes(model)
+    if own.tensors:
+        own.write()
     if not shared and sources:
         for location, source in sources.items():
             _copy(source, output.parent / names[location])
         _relocate(model, names)
         data = ir.to_proto(model).SerializeToString()
     atomic_write(output, data)
-    return Saved(model_bytes=len(data), data_files=tuple(names.values()), shared=shared)
+    data_files = (*names.values(), *([own_path.name] if own.tensors else []))
+    return Saved(model_bytes=len(data), data_files=data_files, shared=shared)
 
 
 def _checked_bytes(model: ir.Model) -> bytes:
@@ -130,7 +143,7 @@ def _relocate(model: ir.Model, names: dict[str, str]) -> None:
     for graph in model.graphs():
         for value in graph.initializers.values():
             old = value.const_value
-            if isinstance(old, ir.ExternalTensor):
+            if isinstance(old, ir.ExternalTensor) and str(old.location) in names:
                 value.const_value = ir.ExternalTensor(
                     names[str(old.location)],
                     old.offset,

@@ -8,6 +8,7 @@ the model as it is must agree with the instrumented one. Branches of a model are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from compacter_core.format.reader import load_adapter
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.checks import Numbers
+from compacter_exporters.dissolving import undissolved_linears
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.verify import values_named
@@ -102,7 +104,7 @@ def verify_all(
         refuse_exported(graph, file)
         within = regions_of(graph)
         take_apart(graph)
-        found = present_in(within, loaded)
+        found = present_in(within, loaded, linears=partial(undissolved_linears, adapter=loaded))
         regions += within
         present += found
         names = {id(one): " ".join(filter(None, (file.stem, one.region.label))) for one in found}
@@ -120,7 +122,7 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
     take_apart(model)
     observe(real)
     graph = model.graph
-    (here,) = present_in([Region(graph)], whole)
+    (here,) = present_in([Region(graph)], whole, linears=partial(undissolved_linears, adapter=whole))
     drawn = random_inputs(real.graph, np.random.default_rng(run.seed), batch=run.batch, length=run.length)
     inputs = drawn | chosen
     backbone = here.adapter.config.backbone

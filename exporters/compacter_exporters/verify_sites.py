@@ -11,7 +11,16 @@ from compacter_core.errors import CompacterError
 from compacter_core.format.sketch import bias_name, sketch_bias, sketch_indices
 from compacter_core.layout import Part
 from compacter_core.vocabulary import NormStyle
-from compacter_exporters.checks import Check, Numbers, check_folded, check_plain, check_sum, failed
+from compacter_exporters.checks import (
+    Check,
+    Numbers,
+    check_dissolved,
+    check_folded,
+    check_plain,
+    check_sum,
+    failed,
+)
+from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.forms import Form
 from compacter_exporters.fused.bounds import fused_sum_error
 from compacter_exporters.located import LocatedSite, Sum, locate
@@ -49,7 +58,7 @@ class SiteVerifier:
 
     def forms(self) -> dict[str, str]:
         """The form of each site."""
-        return {name: (Form.FOLD if site.is_folded else Form.PLAIN).value for name, site in self.located.items()}
+        return {name: _form(site).value for name, site in self.located.items()}
 
     def values(self) -> list[ir.Value]:
         """The values to observe."""
@@ -83,7 +92,9 @@ class SiteVerifier:
         numbers = Numbers.of(located.linear.dtype)
         x, skip, output = (run[str(value.name)] for value in (located.x, located.skip, located.output))
         bias, rounding = _bias(located, parameters, numbers)
-        if located.is_folded:
+        if isinstance(located.linear, DissolvedLinear):
+            check = check_dissolved(parameters, x, located.linear, output, numbers)
+        elif located.is_folded:
             check = check_folded(parameters, x, bias, output, numbers, absorbed=located.absorbed)
         else:
             check = check_plain(parameters, x, skip, output, numbers)
@@ -107,6 +118,12 @@ class SiteVerifier:
         return bool(np.all(np.abs(bias[where] - expected) <= allowed))
 
 
+def _form(located: LocatedSite) -> Form:
+    if isinstance(located.linear, DissolvedLinear):
+        return Form.DISSOLVED
+    return Form.FOLD if located.is_folded else Form.PLAIN
+
+
 def _check_sum(one: Sum, run: Mapping[str, Array], numbers: Numbers) -> Check:
     residual, addend, total = (run[str(value.name)] for value in (one.residual, one.addend, one.total))
     error = fused_sum_error(residual.astype(np.float64), addend.astype(np.float64), one.fused, numbers)
@@ -116,6 +133,8 @@ def _check_sum(one: Sum, run: Mapping[str, Array], numbers: Numbers) -> Check:
 def _bias(located: LocatedSite, parameters: SiteParameters, numbers: Numbers) -> tuple[Array, Array]:
     """The bias of the sublayer's linear layer in float64, and how far reading it back from a constant may be off."""
     width = located.linear.weight.shape[1]
+    if isinstance(located.linear, DissolvedLinear):
+        return located.linear.bias_or_zero, located.linear.bias_error
     if not located.is_folded:
         return located.linear.bias_or_zero.astype(np.float64), np.zeros(width)
     constant = np.zeros(width) if located.folded_bias is None else located.folded_bias
