@@ -95,10 +95,17 @@ def is_sketched(sketch: NDArray[Any], array: NDArray[Any]) -> bool:
 
     A weight that was trained further still correlates with its sketch, but does not pass.
     """
-    sampled = _sample(array, rank=array.ndim)
+    return agrees(sketch, _sample(array, rank=array.ndim))
+
+
+def agrees(sketch: NDArray[Any], sampled: NDArray[Any], step: NDArray[Any] | float = 0.0) -> bool:
+    """Whether entries at the sketch positions are the sketched ones, up to a rounding and `step`.
+
+    A quantised weight's entries are off by as much as the step between its values lets them be.
+    """
     if sampled.shape != sketch.shape:
         return False
-    return bool(np.all(np.abs(sampled - sketch) <= ROUNDING * np.abs(sketch) + _SUBNORMAL))
+    return bool(np.all(np.abs(sampled - sketch) <= ROUNDING * np.abs(sketch) + _SUBNORMAL + step))
 
 
 def similarity(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -14,15 +14,17 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import Head
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import POOLER, bias_name, correlation, is_sketched, weight_name
+from compacter_core.format.sketch import POOLER, bias_name, is_sketched, similarity, weight_name
 from compacter_core.layout import Part
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import constant_of, is_op
 from compacter_exporters.linears import Linear, linear_of
-from compacter_exporters.rewire import redirect, replace_input
+from compacter_exporters.rewire import drop_unused, redirect, replace_input
 
 OUTPUT: Final = "logits"
 _ELEMENTWISE: Final = ("Identity", "Cast", "Dropout", "Tanh", "Relu", "Gelu", "Sigmoid", "Erf")
+_FUSED_ELEMENTWISE: Final = ("FastGelu", "Gelu", "QuickGelu")
 _SHAPING: Final = ("Reshape", "Flatten")
 
 
@@ -80,11 +82,11 @@ def check_pooler(graph: ir.Graph, adapter: Adapter) -> None:
     linear = _walk_back(head.pooler, head_layers(graph, head)[0].linear.input).linear
     bias = adapter.sketches.get(bias_name(POOLER))
     agrees = bias is None or is_sketched(bias, linear.bias_or_zero)
-    if not (agrees and is_sketched(expected, linear.weight)):
+    if not (agrees and linear.is_sketched(expected)):
         raise CompacterError(
             ErrorCode.E403,
             f"{head.pooler} of the backbone is not the one the adapter was trained with",
-            value=f"correlation {correlation(expected, linear.weight):.3f}",
+            value=f"correlation {similarity(expected, linear.sketch()):.3f}",
             expected="the sketched values",
             remedy="If the checkpoint has no pooler, train again with the pooler as part of the head.",
         )
@@ -115,6 +117,9 @@ def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]
 
 def _replace(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | None) -> None:
     linear = layer.linear
+    if linear.quantised is not None:
+        _replace_quantised(emitter, layer, weight, bias)
+        return
     oriented = weight if linear.weight_is_transposed else weight.T
     replace_input(linear.node, 1, emitter.constant(f"{layer.name}.weight", oriented))
     slot = linear.bias_slot
@@ -131,6 +136,21 @@ def _replace(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | No
     output = emitter.op("Add", [product, constant], f"{layer.name}.add", like=product)
     emitter.graph.insert_after(linear.node, emitter.nodes)
     redirect(emitter.graph, product, output, uses)
+
+
+def _replace_quantised(emitter: Emitter, layer: HeadLayer, weight: Array, bias: Array | None) -> None:
+    """A floating-point layer in the place of a quantised one: what was trained is not rounded to a few bits."""
+    old = layer.linear.output
+    uses, last = tuple(old.uses()), old.producer()
+    product = emitter.op("MatMul", [layer.linear.input, emitter.constant(f"{layer.name}.weight", weight.T)], layer.name)
+    offset = np.zeros(weight.shape[0], weight.dtype) if bias is None else bias
+    y = emitter.op("Add", [product, emitter.constant(f"{layer.name}.bias", offset)], f"{layer.name}.add", like=old)
+    if last is None:  # a product or its bias
+        raise TypeError("the output of a linear layer has no producer")
+    emitter.graph.insert_after(last, emitter.nodes)
+    redirect(emitter.graph, old, y, uses)
+    y.shape = old.shape
+    drop_unused(old)
 
 
 def _walk_back(name: str, value: ir.Value) -> HeadLayer:
@@ -161,6 +181,8 @@ def _source(node: ir.Node) -> ir.Value | None:
         return node.inputs[0] if axis is None or axis.as_int() == 0 else None
     if is_op(node, "Mul", "Add", "Div"):
         return _of_both(*node.inputs)
+    if is_contrib(node, *_FUSED_ELEMENTWISE):
+        return node.inputs[0]
     return node.inputs[0] if is_op(node, "GatherND", *_SHAPING, *_ELEMENTWISE) else None
 
 

@@ -1,18 +1,20 @@
-"""The linear layers of a graph: MatMul with its bias Add, or Gemm, seen as y = x W + b with W [in, out].
+"""The linear layers of a graph: a product with its bias Add, or Gemm, seen as y = x W + b with W [in, out].
 
 A Gemm takes matrices, so that exporters reshape its result back to [batch, sequence, out]; that Reshape is taken to be
-part of the layer.
+part of the layer. W is quantised where the product is (`quantised`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
+from compacter_core.format.sketch import agrees, is_sketched, sketch_indices, sketch_weight
 from compacter_exporters.fused.parts import is_contrib
-from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, other_input, width
+from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, numpy_type, other_input, width
+from compacter_exporters.quantised import Codes, Product, quantised_product
 
 _MATRIX: Final = 2
 _WITH_C: Final = 3
@@ -23,25 +25,27 @@ class Linear:
     """One linear layer of a graph.
 
     Args:
-        node: the MatMul or Gemm.
+        node: the node that puts out the product: MatMul, Gemm, or the last one of a quantised product.
         weight: W [in, out], a view of the stored data.
         dtype: the type the layer computes in.
         bias: b [out], or None where the graph has none.
         bias_add: the Add of the bias after a MatMul.
         reshape: the Reshape behind a Gemm.
+        quantised: the product, where W is quantised.
     """
 
     node: ir.Node
-    weight: Array
+    weight: Array | Codes
     dtype: ir.DataType
     bias: Array | None = None
     bias_add: ir.Node | None = None
     reshape: ir.Node | None = None
+    quantised: Product | None = None
 
     @property
     def input(self) -> ir.Value:
         """x, of the shape [..., in]."""
-        value = self.node.inputs[0]
+        value = self.node.inputs[0] if self.quantised is None else self.quantised.x
         if value is None:  # neither operator has an optional first input
             raise TypeError(f"node {self.node.name} has no input")
         return value
@@ -60,7 +64,24 @@ class Linear:
     @property
     def bias_or_zero(self) -> Array:
         """The bias [out]; zeros where the graph has none, since some exporters drop a bias that is all zero."""
-        return np.zeros(self.weight.shape[1], self.weight.dtype) if self.bias is None else self.bias
+        return np.zeros(self.weight.shape[1], numpy_type(self.dtype)) if self.bias is None else self.bias
+
+    def sketch(self) -> Array:
+        """The sketch of W."""
+        return sketch_weight(self.weight) if isinstance(self.weight, np.ndarray) else _entries(self.weight)[0]
+
+    def is_sketched(self, sketch: Array) -> bool:
+        """Whether W is the weight with that sketch, up to what quantising it may have changed."""
+        if isinstance(self.weight, np.ndarray):
+            return is_sketched(sketch, self.weight)
+        return agrees(sketch, *_entries(self.weight))
+
+    def values(self) -> Array:
+        """All of W, dequantised."""
+        if isinstance(self.weight, np.ndarray):
+            return self.weight
+        rows, columns = np.indices(self.weight.shape)
+        return self.weight.entries(rows, columns)[0].astype(numpy_type(self.dtype))
 
     @property
     def is_gemm(self) -> bool:
@@ -90,12 +111,22 @@ def find_linears(graph: ir.Graph) -> list[Linear]:
 
 def linear_of(node: ir.Node | None) -> Linear | None:
     """The linear layer a node computes, or None if it is something else."""
-    if node is None or not (is_op(node, "MatMul", "Gemm") or _is_plain_product(node)):
+    if node is None:
         return None
+    if not (is_op(node, "MatMul", "Gemm") or _is_plain_product(node)):
+        product = quantised_product(node)
+        return None if product is None else _with_bias(Linear(node, product.codes, product.dtype, quantised=product))
     weight = constant_of(node.inputs[1])
     if weight is None or weight.view.ndim != _MATRIX or constant_of(node.inputs[0]) is not None:
         return None
     return _gemm(node, weight) if node.op_type == "Gemm" else _matmul(node, weight)
+
+
+def _entries(codes: Codes) -> tuple[Array, Array]:
+    """A quantised weight's entries at the sketch positions, and how far quantising may have moved them."""
+    rows, columns = np.unravel_index(sketch_indices(codes.shape), codes.shape)
+    entries, steps = codes.entries(rows, columns)
+    return entries.astype(np.float32), steps
 
 
 def _is_plain_product(node: ir.Node) -> bool:
@@ -106,12 +137,16 @@ def _is_plain_product(node: ir.Node) -> bool:
 
 
 def _matmul(node: ir.Node, weight: Constant) -> Linear:
-    view = weight.view.T if _attribute(node, "transB", 0) else weight.view
-    for add in consumers(node.outputs[0], "Add"):
-        bias = _vector(constant_of(other_input(add, node.outputs[0])), view.shape[1])
+    return _with_bias(Linear(node, weight.view.T if _attribute(node, "transB", 0) else weight.view, weight.dtype))
+
+
+def _with_bias(linear: Linear) -> Linear:
+    """The layer with the Add of a constant vector behind the product, if there is one."""
+    for add in consumers(linear.product, "Add"):
+        bias = _vector(constant_of(other_input(add, linear.product)), linear.weight.shape[1])
         if bias is not None:
-            return Linear(node, view, weight.dtype, bias, add)
-    return Linear(node, view, weight.dtype)
+            return replace(linear, bias=bias, bias_add=add)
+    return linear
 
 
 def _gemm(node: ir.Node, weight: Constant) -> Linear | None:

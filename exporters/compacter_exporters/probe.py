@@ -47,6 +47,8 @@ def run_with(
     inputs: Mapping[str, Array],
     values: Sequence[ir.Value],
     providers: Sequence[str] | None,
+    *,
+    optimised: bool = True,
 ) -> dict[str, Array]:
     """The named values of a run, by name; the model in memory is left as it was.
 
@@ -56,6 +58,7 @@ def run_with(
         inputs: one array per input.
         values: values of the graph.
         providers: execution providers; None for the CPU.
+        optimised: whether the runtime may fuse what it likes, which moves values by roundings.
 
     Raises:
         CompacterError: E701 for a provider that is not there, E704 if ONNX Runtime refuses the model.
@@ -67,7 +70,7 @@ def run_with(
         data = ir.to_proto(model).SerializeToString()
     finally:
         model.graph.outputs[:] = declared
-    return run_model(data, inputs, list(wanted), providers, folder=folder)
+    return run_model(data, inputs, list(wanted), providers, folder=folder, optimised=optimised)
 
 
 def run_model(
@@ -77,10 +80,13 @@ def run_model(
     providers: Sequence[str] | None,
     *,
     folder: Path | None = None,
+    optimised: bool = True,
 ) -> dict[str, Array]:
     """Outputs of a model by name; arguments and errors as `run_with`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if folder is not None:
         options.add_session_config_entry(_DATA_FOLDER, str(folder.resolve()))
     chosen = choose_providers(providers or ["cpu"])

@@ -16,14 +16,14 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, sketch_weight, weight_name
+from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, weight_name
 from compacter_core.vocabulary import Stack
 from compacter_exporters.linears import Linear
 
 _NEAR: Final = THRESHOLD - 2.0**-20
 """Scores above this are computed again, exactly as the file format defines them."""
 
-_REFUSED = "Graft into an unoptimised float export of the very backbone the adapter was trained on."
+_REFUSED = "Graft into an export of the very backbone the adapter was trained on."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +109,7 @@ class _Sketches:
     @classmethod
     def of(cls, layers: Sequence[Linear]) -> "_Sketches":
         """Read the layers' sketches."""
-        raw = [sketch_weight(layer.weight) for layer in layers]
+        raw = [layer.sketch() for layer in layers]
         positions: dict[int, list[int]] = {}
         for position, sketch in enumerate(raw):
             positions.setdefault(sketch.size, []).append(position)
@@ -169,12 +169,12 @@ def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
             expected="one linear layer per site",
             remedy=_REFUSED,
         )
-    if not is_sketched(expected, matches[0].linear.weight):
+    if not matches[0].linear.is_sketched(expected):
         raise CompacterError(
             ErrorCode.E403,
             f"the weight of site {site.id} comes from the sketched one but has changed since",
             value=f"correlation {matches[0].correlation:.6f}",
-            expected="equal values, up to a rounding to 16 bits",
+            expected="equal values, up to a rounding to 16 bits, and to a step where it is quantised",
             remedy=_REFUSED,
         )
     return matches[0]

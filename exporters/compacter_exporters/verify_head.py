@@ -10,6 +10,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError
 from compacter_core.layout import Part
 from compacter_exporters.checks import Check, Numbers, check_linear, failed
+from compacter_exporters.graph import numpy_type
 from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
 
 
@@ -51,12 +52,12 @@ class HeadVerifier:
     def _check(self, layer: HeadLayer, run: Mapping[str, Array]) -> Check:
         tensors = self.adapter.part(Part.HEAD)
         linear = layer.linear
-        dtype = linear.weight.dtype
+        dtype = numpy_type(linear.dtype)
         weight = tensors[f"{layer.name}.weight"].T.astype(dtype)
         stored = tensors.get(f"{layer.name}.bias")
         bias = np.zeros(weight.shape[1], dtype) if stored is None else stored.astype(dtype)
         x, output = run[str(linear.input.name)], run[str(linear.output.name)]
         check = check_linear(x, weight, bias, output, Numbers.of(linear.dtype))
-        if not np.array_equal(linear.weight, weight):
+        if linear.quantised is not None or not np.array_equal(linear.values(), weight):
             return failed(check, "the weight is not the adapter's")
         return check if np.array_equal(linear.bias_or_zero, bias) else failed(check, "the bias is not the adapter's")

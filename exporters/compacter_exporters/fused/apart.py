@@ -12,12 +12,13 @@ from typing import Final
 
 import onnx_ir as ir
 
+from compacter_exporters.fused.biased import BiasedProduct, BiasGelu
 from compacter_exporters.fused.embeddings import expose_sum, hide_sum
 from compacter_exporters.fused.gemms import ActivatedGemm
 from compacter_exporters.fused.parts import FUSED, SUFFIXES, Origin, Rule, remove_unread, replace_uses
 from compacter_exporters.fused.skip_norms import SkipNorm
 
-_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm())
+_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu())
 
 
 def take_apart(model: ir.Model) -> None:

@@ -29,7 +29,7 @@ class Parts:
     results: Mapping[ir.Value, ir.Value]
 
 
-SUFFIXES: Final = ("activation", "adapted", "biased", "gemm", "norm", "sum", "up")
+SUFFIXES: Final = ("activation", "adapted", "biased", "gemm", "norm", "product", "sum", "up")
 """Ends of the parts' names."""
 
 

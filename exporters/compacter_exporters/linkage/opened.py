@@ -144,7 +144,7 @@ def backbone_tensors(models: Sequence[Places]) -> dict[str, Array]:
     for places in models:
         tensors |= {f"{Part.OVERRIDE}.{name}": slots[0].array().reshape(-1) for name, slots in places.slots.items()}
         for layer in places.head:
-            tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.weight.T)
+            tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.values().T)
             if f"{layer.name}.bias" in head_shapes(places.template.config):
                 tensors[f"{Part.HEAD}.{layer.name}.bias"] = np.asarray(layer.linear.bias_or_zero)
     return {name: np.ascontiguousarray(array, models[0].dtype.memory) for name, array in tensors.items()}
