@@ -23,7 +23,7 @@ from tqdm import tqdm
 from tests.export_matrix.backbones import TASKS
 from tests.export_matrix.cells import AXES, Cell
 from tests.export_matrix.exporters import EXPORTERS
-from tests.export_matrix.linkages import LINKAGES
+from tests.export_matrix.linkages import BACKBONE, LINKAGES
 from tests.export_matrix.measuring import measure
 from tests.export_matrix.precisions import PRECISIONS
 from tests.export_matrix.results import Results, read_results, write_results
@@ -47,21 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     results = read_results(options.merge or ([options.json] if options.json and options.json.exists() else []))
     if not options.merge:
-        _fill(results, dict(options.only), options.json)
+        only = dict(options.only)
+        done = {cell: one for cell, one in results.items() if one.is_done or not (options.again and cell.matches(only))}
+        results = _filled(done, only, options.json)
     print(as_markdown(results))
     return int(any(outcome.is_wrong for outcome in results.values()))
 
 
-def _fill(results: Results, only: Mapping[str, frozenset[str]], path: Path | None) -> None:
-    """Measure the wanted cells that have no result."""
+def _filled(results: Results, only: Mapping[str, frozenset[str]], path: Path | None) -> Results:
+    """The results, with those of the wanted cells that had none."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     exporters = [name for name, exporter in EXPORTERS.items() if exporter.is_here]
-    cells = Cell.all(TASKS, exporters, PRECISIONS, LINKAGES)
-    missing = [cell for cell in cells if cell.matches(only) and cell not in results]
+    cells = [cell for cell in Cell.all(TASKS, exporters, PRECISIONS, LINKAGES) if cell.matches(only)]
+    missing = [cell for cell in cells if cell not in results and _is_possible(cell)]
     with tqdm(total=len(missing), unit="cell", disable=None) as bar:
         for cell, outcome in measure(missing):
             results[cell] = outcome
@@ -69,6 +71,14 @@ def _fill(results: Results, only: Mapping[str, frozenset[str]], path: Path | Non
             bar.update()
             if path is not None:
                 write_results(results, path)
+    return results
+
+
+def _is_possible(cell: Cell) -> bool:
+    """Whether the exporter has such a backbone. Nothing is linked to a graph that has the adapter inside."""
+    exporter = EXPORTERS[cell.exporter]
+    can = exporter.backbones is None or cell.backbone in exporter.backbones
+    return can and (cell.linkage == BACKBONE or not exporter.has_adapter)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="cells with one of these values; may be repeated for several axes",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="results, read if there are some and then completed")
+    parser.add_argument("--again", action="store_true", help="measure cells again that were refused or failed")
     parser.add_argument(
         "--merge", type=Path, nargs="+", metavar="FILE", help="print the table of these results, and measure nothing"
     )

@@ -1,5 +1,6 @@
 """Tiny random backbones, each with an adapter that looks trained, and what PyTorch computes with it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +11,10 @@ from transformers import AutoConfig, AutoModelForImageClassification, AutoModelF
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.pytorch import detach
+from compacter_core.vocabulary import Activation
 from compacter_exporters.choices import Task
 from tests.exporters_backbone.generators import generated, tiny_generator, trained
-from tests.pytorch.helpers import attach_trained
+from tests.pytorch.helpers import attach_trained, tiny_adapter_config
 from tests.support.backbones import BACKBONES, VOCABULARY, randomise
 
 TASKS: Final = {
@@ -38,6 +40,9 @@ TASKS: Final = {
 }
 """Architecture to the task that it is exported for: the first axis."""
 
+ACTIVATIONS: Final = (Activation.GELU_NEW, Activation.IDENTITY)
+"""Of the adapters: the usual one, and none, since some linkages need that."""
+
 _LABELS: Final = 3
 _ROWS: Final = 32
 _LENGTH: Final = 9
@@ -62,65 +67,77 @@ class Backbone:
 
     Args:
         task: what it is exported for.
-        model: the PyTorch model, without the adapter.
+        model: the PyTorch model, without an adapter.
         checkpoint: where it is saved.
-        adapter: trained on it, with norms and, for a classifier, the head.
         inputs: what the model reads, by name; with the tokens already written for one that generates.
         prompts: what a generation begins with.
-        alone: what PyTorch computes without the adapter.
-        adapted: and with it.
+        adapters: one for each of some activations, with norms and, for a classifier, the head.
+        computed: what PyTorch computes with each of them, and without: None.
     """
 
     task: Task
     model: Any
     checkpoint: Path
-    adapter: Adapter
     inputs: dict[str, torch.Tensor]
     prompts: torch.Tensor | None
-    alone: Computed
-    adapted: Computed
+    adapters: Mapping[Activation, Adapter]
+    computed: Mapping[Activation | None, Computed]
 
 
 def make_backbone(name: str, folder: Path) -> Backbone:
     """The backbone of that name; everything about it is drawn from fixed seeds."""
     task, checkpoint = TASKS[name], folder / "checkpoint"
-    if task.generates:
-        return _generator(task, tiny_generator(name, checkpoint), checkpoint)
+    generator = torch.Generator().manual_seed(5)
+    prompts = torch.randint(3, VOCABULARY, (_ROWS, 7), generator=generator) if task.generates else None
+    model = tiny_generator(name, checkpoint) if task.generates else _classifier(name, checkpoint)
+    written = _written(model, prompts)
+    inputs = _inputs(model, written, prompts, generator)
+    adapters: dict[Activation, Adapter] = {}
+    computed: dict[Activation | None, Computed] = {None: Computed(_logits(model, inputs), _listed(written))}
+    for activation in ACTIVATIONS:
+        if task.generates:
+            adapters[activation] = trained(model, non_linearity=activation)
+        else:
+            adapters[activation] = attach_trained(
+                model, tiny_adapter_config(model, non_linearity=activation)
+            ).to_adapter()
+        computed[activation] = Computed(_logits(model, inputs), _listed(_written(model, prompts)))
+        detach(model)
+    return Backbone(task, model, checkpoint, inputs, prompts, adapters, computed)
+
+
+def _classifier(name: str, checkpoint: Path) -> Any:
     auto: Any = AutoModelForImageClassification if name == "vit" else AutoModelForSequenceClassification
     options = {"vocab_size": VOCABULARY, "num_labels": _LABELS, "pad_token_id": 0} | BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
         model = auto.from_config(AutoConfig.for_model(name, **options)).eval()
     randomise(model)
     model.save_pretrained(checkpoint)
-    generator = torch.Generator().manual_seed(0)
-    if task is Task.IMAGE_CLASSIFICATION:
+    return model
+
+
+def _inputs(
+    model: Any, written: torch.Tensor | None, prompts: torch.Tensor | None, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    if model.main_input_name == "pixel_values":
         size = model.config.image_size
-        inputs = {"pixel_values": torch.randn(_ROWS, model.config.num_channels, size, size, generator=generator)}
-    else:
+        return {"pixel_values": torch.randn(_ROWS, model.config.num_channels, size, size, generator=generator)}
+    if written is None or prompts is None:
         tokens = torch.randint(5, VOCABULARY, (_ROWS, _LENGTH), generator=generator)
         mask = torch.ones_like(tokens)
         mask[1::2, -2:] = 0
-        inputs = {"input_ids": tokens, "attention_mask": mask}
-    alone = Computed(_logits(model, inputs), None)
-    adapter = attach_trained(model).to_adapter()
-    adapted = Computed(_logits(model, inputs), None)
-    detach(model)
-    return Backbone(task, model, checkpoint, adapter, inputs, None, alone, adapted)
+        return {"input_ids": tokens, "attention_mask": mask}
+    tokens = prompts if model.config.is_encoder_decoder else written
+    behind = {"decoder_input_ids": written} if model.config.is_encoder_decoder else {}
+    return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **behind}
 
 
-def _generator(task: Task, model: Any, checkpoint: Path) -> Backbone:
-    generator = torch.Generator().manual_seed(5)
-    prompts = torch.randint(3, VOCABULARY, (_ROWS, 7), generator=generator)
-    bare = generated(model, prompts, beams=1)
-    adapter = trained(model)
-    written = generated(model, prompts, beams=1)
-    reads = {"input_ids": prompts, "decoder_input_ids": written} if model.config.is_encoder_decoder else {}
-    inputs = reads or {"input_ids": written}
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    adapted = Computed(_logits(model, inputs), written.tolist())
-    detach(model)
-    alone = Computed(_logits(model, inputs), bare.tolist())
-    return Backbone(task, model, checkpoint, adapter, inputs, prompts, alone, adapted)
+def _written(model: Any, prompts: torch.Tensor | None) -> torch.Tensor | None:
+    return None if prompts is None else generated(model, prompts, beams=1)
+
+
+def _listed(tokens: torch.Tensor | None) -> list[list[int]] | None:
+    return None if tokens is None else tokens.tolist()
 
 
 def _logits(model: Any, inputs: dict[str, torch.Tensor]) -> Array:

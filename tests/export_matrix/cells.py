@@ -73,6 +73,11 @@ class Outcome:
     lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def is_done(self) -> bool:
+        """Whether there is a model."""
+        return self.refused is None and self.failed is None
+
+    @property
     def is_wrong(self) -> bool:
         """Whether something happened that is neither a result within its bounds nor a refusal."""
         return self.failed is not None or self.within is False

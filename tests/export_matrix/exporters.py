@@ -8,13 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import onnxruntime
+import onnx
 import torch
 
+from compacter_core.vocabulary import Activation
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import MODEL_FILE, Backend
 from compacter_exporters.quiet import quiet
 from tests.export_matrix.backbones import Backbone
+from tests.exporters.optimised import How, optimise
+
+Export = Callable[[Backbone, Path], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,14 @@ class Exporter:
     Args:
         needs: module without which this environment does not have it.
         export: writes the graphs of a backbone to a new directory.
+        has_adapter: whether the adapter is in the model when it is exported, so that none can be linked.
+        backbones: those that it can do; None for all.
     """
 
     needs: str
-    export: Callable[[Backbone, Path], None]
+    export: Export
+    has_adapter: bool = False
+    backbones: frozenset[str] | None = None
 
     @property
     def is_here(self) -> bool:
@@ -38,27 +46,37 @@ class Exporter:
             return False
 
 
-def _with(backend: Backend) -> Callable[[Backbone, Path], None]:
-    def export(backbone: Backbone, folder: Path) -> None:
+def _plain(backbone: Backbone, backend: Backend) -> Path:
+    """What an exporter of transformers' models writes, once for all that begin with it."""
+    folder = backbone.checkpoint.with_name(backend.value)
+    if not folder.exists():
         export_backbone(backbone.checkpoint, folder, task=backbone.task, backend=backend)
+    return folder
+
+
+def _as_exported(backend: Backend) -> Export:
+    return lambda backbone, folder: shutil.copytree(_plain(backbone, backend), folder)
+
+
+def _with_adapter(backend: Backend) -> Export:
+    def export(backbone: Backbone, folder: Path) -> None:
+        adapter = backbone.adapters[Activation.GELU_NEW]
+        export_backbone(backbone.checkpoint, folder, task=backbone.task, backend=backend, adapter=adapter)
 
     return export
 
 
-def _optimised(backend: Backend) -> Callable[[Backbone, Path], None]:
-    """As ONNX Runtime saves a graph after its own fusions, without those for one machine's memory layout."""
+def _optimised(backend: Backend, how: How) -> Export:
+    """As another optimiser left what an exporter wrote."""
 
     def export(backbone: Backbone, folder: Path) -> None:
-        plain = folder.with_name(f"{folder.name}-plain")
-        export_backbone(backbone.checkpoint, plain, task=backbone.task, backend=backend)
         folder.mkdir()
-        for path in plain.glob("*.onnx"):
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            options.optimized_model_filepath = str(folder / path.name)
-            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        shutil.rmtree(plain)
+        kind = PYTHON_OPTIMISED.get(backbone.model.config.model_type, "")
+        for path in _plain(backbone, backend).glob("*.onnx"):
+            whole = folder / f"whole-{path.name}"
+            onnx.save(onnx.load(path), whole)
+            optimise(whole, how, folder / path.name, model_type=kind)
+            whole.unlink()
 
     return export
 
@@ -88,10 +106,27 @@ def _torch(backbone: Backbone, folder: Path) -> None:
         )
 
 
+PYTHON_OPTIMISED: Final = {
+    **dict.fromkeys(("bert", "distilbert", "electra", "roberta", "xlm-roberta"), "bert"),
+    "gpt2": "gpt2",
+}
+"""Architectures that `onnxruntime.transformers` has an optimiser for, to its name."""
+
+_HERE: Final = {Backend.TRANSFORMERS: "transformers.exporters", Backend.OPTIMUM: "optimum"}
+
+
+def _of(backend: Backend) -> dict[str, Exporter]:
+    needs, some = _HERE[backend], frozenset(PYTHON_OPTIMISED)
+    return {
+        f"{backend}": Exporter(needs, _as_exported(backend)),
+        f"{backend}, adapter inside": Exporter(needs, _with_adapter(backend), has_adapter=True),
+        f"{backend}, ORT-saved": Exporter(needs, _optimised(backend, How.EXTENDED)),
+        f"{backend}, Python-optimised": Exporter(needs, _optimised(backend, How.TRANSFORMERS), backbones=some),
+    }
+
+
 EXPORTERS: Final = {
-    "transformers": Exporter("transformers.exporters", _with(Backend.TRANSFORMERS)),
-    "optimum": Exporter("optimum", _with(Backend.OPTIMUM)),
+    **_of(Backend.TRANSFORMERS),
+    **_of(Backend.OPTIMUM),
     "torch": Exporter("transformers.exporters", _torch),
-    "transformers, ORT-saved": Exporter("transformers.exporters", _optimised(Backend.TRANSFORMERS)),
-    "optimum, ORT-saved": Exporter("optimum", _optimised(Backend.OPTIMUM)),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from compacter_core.errors import CompacterError
+from compacter_core.vocabulary import Activation
 from compacter_exporters.checks import Check
 from compacter_exporters.choices import MODEL_FILE
 from compacter_exporters.verify import VerifyReport, verify
@@ -16,7 +17,7 @@ from tests.export_matrix.backbones import Backbone, make_backbone
 from tests.export_matrix.cells import Cell, Outcome
 from tests.export_matrix.exporters import EXPORTERS
 from tests.export_matrix.fused import count_optimised
-from tests.export_matrix.linkages import BACKBONE, LINKAGES
+from tests.export_matrix.linkages import LINKAGES
 from tests.export_matrix.precisions import PRECISIONS
 from tests.export_matrix.running import Graphs
 
@@ -54,17 +55,19 @@ def _of_precision(backbone: Backbone, exported: Path, cells: Sequence[Cell]) -> 
             yield from ((cell, _refusal(error)) for cell in cells)
             return
         for index, cell in enumerate(cells):
-            yield cell, _of_linkage(backbone, graphs, own, cell.linkage, Path(folder) / str(index))
+            yield cell, _of_cell(backbone, graphs, own, cell, Path(folder) / str(index))
 
 
-def _of_linkage(backbone: Backbone, graphs: Path, own: Counter[str], linkage: str, folder: Path) -> Outcome:
-    is_bare = linkage == BACKBONE
+def _of_cell(backbone: Backbone, graphs: Path, own: Counter[str], cell: Cell, folder: Path) -> Outcome:
+    linked = LINKAGES[cell.linkage]
+    adapter = None if linked.activation is None else backbone.adapters[linked.activation]
+    inside = Activation.GELU_NEW if EXPORTERS[cell.exporter].has_adapter else None
+    expected = backbone.computed[linked.activation or inside]
     try:
-        LINKAGES[linkage](graphs, backbone.adapter, folder)
-        report = None if is_bare else verify(_model(folder), backbone.adapter)
-        model = Graphs(folder, None if is_bare else backbone.adapter)
-        expected = backbone.alone if is_bare else backbone.adapted
-        got, tokens = model.logits(backbone), model.tokens(backbone)
+        linked.put(graphs, adapter, folder)
+        report = None if adapter is None else verify(_model(folder), adapter)
+        model = Graphs(folder, adapter)
+        got, written = model.logits(backbone), model.written(backbone)
         fused = count_optimised(model.files)
     except Exception as error:
         return _refusal(error)
@@ -75,7 +78,7 @@ def _of_linkage(backbone: Backbone, graphs: Path, own: Counter[str], linkage: st
         error=None if report is None else _adapters(report).error,
         difference=float(np.abs(got - expected.logits).max() / scale),
         agreement=float(np.mean(got.argmax(-1) == expected.logits.argmax(-1))),
-        same_tokens=None if tokens is None else tokens.tolist() == expected.written,
+        same_tokens=all(tokens == expected.written for tokens in written) if written else None,
         fused=fused.total(),
         own=own.total(),
         lost=dict(own - fused),

@@ -50,7 +50,7 @@ def _summary(results: Results) -> str:
     kinds = dict.fromkeys((cell.precision, cell.linkage) for cell in results)
     for precision, linkage in sorted(kinds, key=lambda kind: (list(PRECISIONS).index(kind[0]), kind[1])):
         found = [one for cell, one in results.items() if (cell.precision, cell.linkage) == (precision, linkage)]
-        done = [one for one in found if one.refused is None and one.failed is None]
+        done = [one for one in found if one.is_done]
         row = [precision, linkage, str(len(found)), str(sum(one.refused is not None for one in found))]
         row += [_share(one.within for one in done), _most("{:.2f}", [one.ratio for one in done])]
         row += [_most("{:.1e}", [one.error for one in done]), _most("{:.1e}", [one.difference for one in done])]
@@ -70,7 +70,7 @@ def _details(results: Results) -> str:
 
 
 def _text(one: Outcome, *, is_exact: bool) -> str:
-    if one.refused or one.failed:
+    if not one.is_done:
         return one.refused or f"failed: {one.failed}"
     parts = [] if one.ratio is None else [f"{one.ratio:.2f} ({one.error:.0e})"]
     difference = f"{one.difference:.0e}"

@@ -84,10 +84,11 @@ def exported(backend: Backend, model_type: str, folder: Path) -> Generator:
     return Generator(backend, model, folder / "graphs")
 
 
-def trained(model: Any, placement: Attach = ATTACH_PRESETS["houlsby"]) -> Adapter:
+def trained(model: Any, placement: Attach = ATTACH_PRESETS["houlsby"], **options: Any) -> Adapter:
     """An adapter in every site there is, cross-attentions included, that looks trained; it stays attached."""
     backbone = describe_backbone(model)
-    config = create_config(backbone, reduction_factor=4, phm_dim=2, attach=placement, sites=list(backbone.modules))
+    sizes = {"reduction_factor": 4, "phm_dim": 2, "sites": list(backbone.modules)}
+    config = create_config(backbone, attach=placement, **{**sizes, **options})
     attached = attach(model, config, generator=7)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
