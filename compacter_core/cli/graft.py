@@ -24,7 +24,7 @@ compacter graft backbone adapter -o swappable --linkage swappable
 compacter graft t5-graphs adapter -o bank --linkage bank
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 """
-FORMS = ("auto", "fold", "plain", "dissolved")
+FORMS = ("auto", "fold", "plain", "dissolved", "function")
 MODEL_FILE = "model.onnx"
 _COMPANIONS = ("tokenizer.json", "config.json")
 
@@ -61,7 +61,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         choices=FORMS,
         default="auto",
         help="how sites are written (default: fold where it is possible); dissolved: in the weights of the linear "
-        "layers, for adapters without an activation",
+        "layers, for adapters without an activation; function: as calls of a function of the model",
     )
     parser.add_argument(
         "--linkage",

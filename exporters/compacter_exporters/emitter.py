@@ -64,19 +64,28 @@ class Emitter:
         *,
         like: ir.Value | None = None,
         last: int | None = None,
-        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        attributes: Mapping[str, int | float | str | Sequence[int] | ir.TensorProtocol] | None = None,
+        domain: str = "",
     ) -> ir.Value:
         """A new node and its output.
 
         Args:
-            op_type: a standard operator with one output.
+            op_type: an operator with one output.
             inputs: its inputs.
             name: of the node and of its output, within the prefix.
             like: a value whose shape the output has, where it is known.
             last: the last dimension of the output where it differs.
             attributes: the operator's.
+            domain: the operator's, by default that of the standard.
         """
-        node = ir.node(op_type, inputs, attributes, name=f"{self.prefix}/{name}", metadata_props=dict(self.labels))
+        node = ir.node(
+            op_type,
+            inputs,
+            attributes,
+            domain=domain,
+            name=f"{self.prefix}/{name}",
+            metadata_props=dict(self.labels),
+        )
         output = node.outputs[0]
         output.name = f"{self.prefix}/{name}"
         output.type = ir.TensorType(self.dtype)

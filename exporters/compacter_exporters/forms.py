@@ -8,7 +8,8 @@ With m = a W the product of the sublayer's last linear layer, b its bias and h =
 where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less
 and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the
 Kronecker sums written out, and rounded once to the graph's type. Without an activation the adapter can also be
-`dissolved` in the linear layer, of which there is more in `dissolving`.
+`dissolved` in the linear layer, of which there is more in `dissolving`. A `function` of the model can compute what
+stands in the brackets of the plain form (`functions`).
 """
 
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class Form(StrEnum):
     FOLD = "fold"
     PLAIN = "plain"
     DISSOLVED = "dissolved"
+    FUNCTION = "function"
     AUTO = "auto"
 
 

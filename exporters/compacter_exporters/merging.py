@@ -11,7 +11,8 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
 from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.forms import Form, allows_fold, emit_fold, emit_plain
+from compacter_exporters.forms import Form, allows_fold, connect, emit_fold, emit_plain
+from compacter_exporters.functions import calls_of
 from compacter_exporters.heads import apply_head
 from compacter_exporters.linears import linear_of
 from compacter_exporters.metadata import GraftedSite
@@ -59,38 +60,41 @@ def merge(model: ir.Model, present: Sequence[Present], adapter: Adapter, form: F
             _choose(one.adapter.config, site, form)
     merged = Merged(replaced=apply_head(model.graph, f"compacter/{adapter.config.name}/head", adapter))
     for one in present:
-        _merge_region(model.graph, one, form, merged)
+        _merge_region(model, one, form, merged)
     return merged
 
 
-def _merge_region(home: ir.Graph, present: Present, form: Form, merged: Merged) -> None:
+def _merge_region(model: ir.Model, present: Present, form: Form, merged: Merged) -> None:
     adapter, config = present.adapter, present.adapter.config
     check_biases(present.sites, adapter)
     layers = {site_id: one.linear for site_id, one in present.sites.items()}
     slots = override_slots(adapter, present.norms, layers)
-    merged.replaced |= apply_overrides(home, f"compacter/{config.name}/override", slots)
+    merged.replaced |= apply_overrides(model.graph, f"compacter/{config.name}/override", slots)
     for site in config.sites:
         found = present.sites[site.id]
-        put = _put(home, present, found, _choose(config, site, form))
+        put = _put(model, present, found, _choose(config, site, form))
         first = merged.sites.get(site.id, put)
         merged.sites[site.id] = replace(first, initialisers={**first.initialisers, **put.initialisers})
         merged.correlations.setdefault(site.id, found.correlation)
 
 
-def _put(home: ir.Graph, present: Present, found: FoundSite, form: Form) -> GraftedSite:
+def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> GraftedSite:
     """Merge one site."""
     config, site, graph = present.adapter.config, found.site, present.region.graph
     # Read again: an override may have replaced its bias.
     layer = linear_of(found.linear.node) or found.linear
     around = surroundings_of(site.id, layer.output, present.norms, config.backbone)
     labels = {"compacter.adapter": config.name, "compacter.site": site.id}
-    emitter = Emitter(graph, f"compacter/{config.name}/{site.id}", layer.dtype, labels, home=home)
-    opset = home.opset_imports.get("", 1)
+    emitter = Emitter(graph, f"compacter/{config.name}/{site.id}", layer.dtype, labels, home=model.graph)
+    opset = model.opset_imports.get("", 1)
     parameters = present.adapter.site(site.id)
     if form is Form.DISSOLVED:
         output = emit_dissolved(emitter, layer, parameters, present.adapter.sketches[weight_name(site.id)])
     elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
+    elif form is Form.FUNCTION:
+        delta = calls_of(model, emitter, parameters)
+        output = connect(emitter, layer.output, delta, around=around, attach=config.attach_of(site))
     else:
         output = emit_plain(emitter, layer, parameters, opset, around=around, attach=config.attach_of(site))
     return GraftedSite(

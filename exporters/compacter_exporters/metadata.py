@@ -47,7 +47,7 @@ class GraftedSite:
     """What was put in at one site.
 
     Args:
-        form: fold, plain or dissolved.
+        form: fold, plain, dissolved or function.
         product: name of the value x W of the sublayer's last linear layer.
         output: name of the value skip + delta.
         initialisers: SHA-256 of each new constant by its name.

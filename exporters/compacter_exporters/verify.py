@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
@@ -20,6 +21,7 @@ from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.dissolving import undissolved_linears
+from compacter_exporters.functions import inline_calls
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.verify import values_named
@@ -101,8 +103,7 @@ def verify_all(
     present: list[Present] = []
     reports: dict[str, VerifyReport] = {}
     for file in sorted(path.glob("*.onnx")) if path.is_dir() else [path]:
-        graph = load_graph(file)
-        refuse_exported(graph, file)
+        graph = _load(file)
         within = regions_of(graph)
         take_apart(graph)
         found = present_in(within, loaded, linears=partial(undissolved_linears, adapter=loaded))
@@ -114,9 +115,17 @@ def verify_all(
     return joined(reports)
 
 
+def _load(file: Path) -> ir.Model:
+    """A grafted model, with what a function computes in the place of its calls."""
+    model = load_graph(file)
+    refuse_exported(model, file)
+    inline_calls(model)
+    return model
+
+
 def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> VerifyReport:
     """Compare one graph of a model. A branch is verified in a copy of the model that always takes it."""
-    model, real = load_graph(file), load_graph(file)
+    model, real = _load(file), _load(file)
     chosen = inline(model, present.region.path)
     inline(real, present.region.path)
     # Places are looked up where fused operators are taken apart; what is compared are the values of the model as it is.
