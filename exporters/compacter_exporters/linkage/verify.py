@@ -179,7 +179,8 @@ def values_named(graph: ir.Graph, names: set[str]) -> list[ir.Value]:
         CompacterError: E606 if one is not there.
     """
     by_name = {str(value.name): value for node in graph for value in node.outputs}
-    by_name |= {str(value.name): value for value in graph.inputs}
+    # Constants too: DeBERTa norms its table of relative positions.
+    by_name |= {str(value.name): value for value in graph.inputs} | dict(graph.initializers)
     missing = names - by_name.keys()
     if missing:
         raise CompacterError(ErrorCode.E606, "values of the open graph are missing", value=sorted(missing))
