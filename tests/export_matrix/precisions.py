@@ -51,7 +51,9 @@ def _half(source: Path, target: Path) -> None:
 
 
 def _dynamic(source: Path, target: Path) -> None:
-    quantize_dynamic(onnx.load(source), target, weight_type=QuantType.QInt8)
+    # Graphs with fused operators have values whose type the quantiser cannot infer.
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    quantize_dynamic(onnx.load(source), target, weight_type=QuantType.QInt8, extra_options=options)
 
 
 def _weights_only(source: Path, target: Path) -> None:
