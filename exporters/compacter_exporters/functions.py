@@ -1,4 +1,4 @@
-"""The form of an adapter as a call of a function of the model (ONX-31).
+"""The form of an adapter as a call of a function of the model (ONX-36).
 
     delta = Delta_<activation>[_bd][_bu]_<type>(x, Wd, [bd,] Wu' [, bu']) = act(x Wd + bd) Wu' + bu'
 

@@ -83,7 +83,7 @@ def assert_same_numbers(backbone: Path, adapter: Adapter) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.spec("ONX-31")
+@pytest.mark.spec("ONX-36")
 @pytest.mark.parametrize("opset", [14, 17, 20])
 @pytest.mark.parametrize("activation", Activation)
 def test_every_activation(tmp_path: Path, activation: Activation, opset: int) -> None:
@@ -95,14 +95,14 @@ def test_every_activation(tmp_path: Path, activation: Activation, opset: int) ->
     assert sum(node.domain == DOMAIN for node in model.graph.node) == 2
 
 
-@pytest.mark.spec("ONX-31")
+@pytest.mark.spec("ONX-36")
 @pytest.mark.parametrize("norm_style", NormStyle)
 @pytest.mark.parametrize("preset", ATTACH_PRESETS)
 def test_every_placement(tmp_path: Path, preset: str, norm_style: NormStyle) -> None:
     assert_same_numbers(*built(tmp_path, StackOptions(norm_style=norm_style), preset=preset))
 
 
-@pytest.mark.spec("ONX-31")
+@pytest.mark.spec("ONX-36")
 @pytest.mark.parametrize("bias_down", [True, False])
 @pytest.mark.parametrize("bias_up", [True, False])
 def test_every_signature(tmp_path: Path, bias_down: bool, bias_up: bool) -> None:
@@ -110,13 +110,13 @@ def test_every_signature(tmp_path: Path, bias_down: bool, bias_up: bool) -> None
     assert len(model.functions[0].input) == 3 + bias_down + bias_up
 
 
-@pytest.mark.spec("ONX-31")
+@pytest.mark.spec("ONX-36")
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_types(tmp_path: Path, dtype: type) -> None:
     assert_same_numbers(*built(tmp_path, StackOptions(dtype=dtype), activation=Activation.RELU))
 
 
-@pytest.mark.spec("ONX-31", "ONX-25")
+@pytest.mark.spec("ONX-36", "ONX-25")
 @pytest.mark.parametrize("depth", [1, 2])
 def test_calls_in_branches(tmp_path: Path, depth: int) -> None:
     backbone, adapter = built(tmp_path)
@@ -125,7 +125,7 @@ def test_calls_in_branches(tmp_path: Path, depth: int) -> None:
     assert len(model.functions) == 1
 
 
-@pytest.mark.spec("ONX-31", "ONX-21")
+@pytest.mark.spec("ONX-36", "ONX-21")
 def test_a_changed_function_or_tensor_is_noticed(tmp_path: Path) -> None:
     backbone, adapter = built(tmp_path)
     merged = tmp_path / "merged.onnx"
