@@ -17,6 +17,7 @@ from compacter_core.stacks import restrict
 from compacter_exporters.graph import is_op
 from compacter_exporters.linears import Linear, find_linears
 from compacter_exporters.norms import Norm, find_norms
+from compacter_exporters.quantised import refuse_static
 from compacter_exporters.regions import Region
 from compacter_exporters.sites import FoundSite, find_sites, find_stacks
 
@@ -77,6 +78,8 @@ def require_all(regions: Iterable[Region], present: Sequence[Present], adapter: 
     found = {site_id for one in present for site_id in one.sites}
     missing = tuple(site for site in adapter.config.sites if site.id not in found)
     if missing:
+        for region in regions:
+            refuse_static(region.graph)
         layers = [layer for region in regions for layer in find_linears(region.graph)]
         find_sites(layers, replace(adapter, config=replace(adapter.config, sites=missing)))
     placed = {override.name for one in present for override in one.adapter.config.overrides}

@@ -15,10 +15,13 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import constant_of, is_op, other_input
 
 _MATRIX: Final = 2
+_STATIC: Final = ("QuantizeLinear", "QLinearMatMul")
+_STATIC_CONTRIB: Final = ("QuantizeLinear", "QLinearAdd", "QGemm")
 _PRODUCTS: Final = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits")
 
 
@@ -128,6 +131,23 @@ def is_quantised(model: ir.Model) -> bool:
         is_op(node, "DynamicQuantizeLinear", "MatMulInteger") or is_contrib(node, *_PRODUCTS)
         for node in model.graph.all_nodes()
     )
+
+
+def refuse_static(graph: ir.Graph) -> None:
+    """Refuse a graph whose activations are quantised with ranges measured before.
+
+    Raises:
+        CompacterError: E604.
+    """
+    for node in graph:
+        if is_op(node, *_STATIC) or is_contrib(node, *_STATIC_CONTRIB):
+            raise CompacterError(
+                ErrorCode.E604,
+                "the graph is quantised statically: its ranges were measured without the adapter",
+                value=node.op_type,
+                expected="floating-point values between the linear layers",
+                remedy="Graft before quantising, or quantise dynamically or the weights alone.",
+            )
 
 
 def quantised_product(node: ir.Node) -> Product | None:
