@@ -14,7 +14,7 @@ from compacter_core.config import ATTACH_PRESETS
 from compacter_core.pytorch import detach
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Numbers
-from compacter_exporters.choices import ENCODER_FILE, Backend
+from compacter_exporters.choices import Backend
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
