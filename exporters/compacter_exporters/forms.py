@@ -69,7 +69,7 @@ def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int)
         replace_input(layer.bias_add, 1 if layer.bias_add.inputs[0] is m else 0, v)
         return layer.output
     y = emitter.op("Add", [m, v], "output", like=m)
-    emitter.graph.insert_after(layer.node, emitter.nodes)
+    emitter.graph.insert_after(layer.cast or layer.node, emitter.nodes)
     if layer.bias is not None:
         bias = layer.node.inputs[2]
         layer.node.resize_inputs(2)

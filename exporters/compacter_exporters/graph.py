@@ -36,7 +36,7 @@ class Constant:
 
 
 def load_graph(path: Path) -> ir.Model:
-    """The model in `path`, its external data left on disk.
+    """The model in `path`, its nodes in an order of execution, its external data left on disk.
 
     Raises:
         CompacterError: E005 if the file cannot be read or is no ONNX model, or if its external data is missing
@@ -54,7 +54,21 @@ def load_graph(path: Path) -> ir.Model:
         raise CompacterError(ErrorCode.E005, "an ONNX model without nodes", value=str(path))
     for tensor in external_tensors(model):
         _check_data(tensor, path)
+    if not _is_sorted(model.graph):
+        model.graph.sort()
     return model
+
+
+def _is_sorted(graph: ir.Graph) -> bool:
+    """Whether every node stands behind those it reads from. ONNX demands it, but some converters append nodes."""
+    seen: set[ir.Node] = set()
+    for node in graph:
+        if any(
+            value is not None and (maker := value.producer()) is not None and maker not in seen for value in node.inputs
+        ):
+            return False
+        seen.add(node)
+    return True
 
 
 def _check_data(tensor: ir.ExternalTensor, model: Path) -> None:

@@ -32,6 +32,7 @@ class Linear:
         bias_add: the Add of the bias after a MatMul.
         reshape: the Reshape behind a Gemm.
         quantised: the product, where W is quantised.
+        cast: the Cast behind the product, where that is computed in another type than what follows.
     """
 
     node: ir.Node
@@ -41,6 +42,7 @@ class Linear:
     bias_add: ir.Node | None = None
     reshape: ir.Node | None = None
     quantised: Product | None = None
+    cast: ir.Node | None = None
 
     @property
     def input(self) -> ir.Value:
@@ -52,13 +54,13 @@ class Linear:
 
     @property
     def product(self) -> ir.Value:
-        """The node's own output: x W for MatMul, x W + b for Gemm."""
-        return self.node.outputs[0]
+        """The node's own output, in the type of what follows: x W for MatMul, x W + b for Gemm."""
+        return (self.cast or self.node).outputs[0]
 
     @property
     def output(self) -> ir.Value:
         """The layer's result h = x W + b, in its final shape."""
-        last = self.reshape or self.bias_add or self.node
+        last = self.reshape or self.bias_add or self.cast or self.node
         return last.outputs[0]
 
     @property
@@ -141,7 +143,12 @@ def _matmul(node: ir.Node, weight: Constant) -> Linear:
 
 
 def _with_bias(linear: Linear) -> Linear:
-    """The layer with the Add of a constant vector behind the product, if there is one."""
+    """The layer with the Cast behind its product, and the Add of a constant vector behind that, if there are such."""
+    readers = [node for node in linear.product.consumers() if not is_op(node, "Shape")]
+    if len(readers) == 1 and is_op(readers[0], "Cast") and not linear.product.is_graph_output():
+        dtype = ir.DataType(readers[0].attributes["to"].as_int())
+        if dtype.is_floating_point():
+            linear = replace(linear, cast=readers[0], dtype=dtype)
     for add in consumers(linear.product, "Add"):
         bias = _vector(constant_of(other_input(add, linear.product)), linear.weight.shape[1])
         if bias is not None:

@@ -10,6 +10,8 @@ import onnxruntime
 
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.fused import embeddings
+from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import constant_of, consumers, is_op, numpy_type
 from compacter_exporters.input_shapes import input_shape
 from compacter_runtime.providers import choose_providers, require_active
@@ -113,10 +115,18 @@ def _mask(shape: tuple[int, ...]) -> Array:
     return mask
 
 
+def _is_table(node: ir.Node, index: int) -> bool:
+    """Whether this input of a fused operator indexes one of its tables."""
+    return is_contrib(node, embeddings.OPERATOR) and index in embeddings.TABLES
+
+
 def _table_rows(value: ir.Value) -> int | None:
     """Rows of the smallest constant table that a value indexes, directly or behind a Cast or another shape."""
     rows = []
-    for node in value.consumers():
+    for node, index in value.uses():
+        table = constant_of(node.inputs[embeddings.TABLES[index]]) if _is_table(node, index) else None
+        if table is not None:
+            rows.append(table.view.shape[0])
         if is_op(node, "Gather") and node.inputs[1] is value:
             table = constant_of(node.inputs[0])
             if table is not None and table.view.ndim > 1:

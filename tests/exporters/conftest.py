@@ -20,14 +20,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     def export(model_type: str, exporter: str) -> Path:
         if (model_type, exporter) not in done:
             path = tmp_path_factory.mktemp(f"{model_type}-{exporter}") / "model.onnx"
-            _export(model_type, exporter, path)
+            export_tiny(model_type, exporter, path)
             done[model_type, exporter] = path
         return done[model_type, exporter]
 
     return export
 
 
-def _export(model_type: str, exporter: str, path: Path) -> None:
+def export_tiny(model_type: str, exporter: str, path: Path) -> None:
+    """Export `tiny_model(model_type)`; arguments as of `exported`."""
     model, inputs = tiny_model(model_type), tiny_inputs()
     names = list(inputs)
     with warnings.catch_warnings():
