@@ -29,6 +29,7 @@ class Emitter:
         nodes: the nodes made so far, in order.
         initialisers: SHA-256 of each constant made so far, by its name.
         home: the graph that receives the constants at once, where it is not `graph` itself but one around it.
+        constants: start of the constants' names, where it is another.
     """
 
     graph: ir.Graph
@@ -38,11 +39,12 @@ class Emitter:
     nodes: list[ir.Node] = field(default_factory=list)
     initialisers: dict[str, str] = field(default_factory=dict)
     home: ir.Graph | None = None
+    constants: str | None = None
 
     def constant(self, name: str, values: Array) -> ir.Value:
         """An initialiser with these values, rounded once to the graph's type: a new one, or that of another branch."""
         array = np.ascontiguousarray(values.astype(numpy_type(self.dtype)))
-        full = f"{self.prefix}/{name}"
+        full = f"{self.constants or self.prefix}/{name}"
         digest = tensor_digest(array)
         home = self.home or self.graph
         known = home.initializers.get(full)

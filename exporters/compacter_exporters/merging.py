@@ -85,7 +85,10 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
     layer = linear_of(found.linear.node) or found.linear
     around = surroundings_of(site.id, layer.output, present.norms, config.backbone)
     labels = {"compacter.adapter": config.name, "compacter.site": site.id}
-    emitter = Emitter(graph, f"compacter/{config.name}/{site.id}", layer.dtype, labels, home=model.graph)
+    name = f"compacter/{config.name}/{site.id}"
+    # A layer that is called again has its own nodes, but the same constants.
+    prefix = f"{name}/call{present.call + 1}" if present.call else name
+    emitter = Emitter(graph, prefix, layer.dtype, labels, home=model.graph, constants=name)
     opset = model.opset_imports.get("", 1)
     parameters = present.adapter.site(site.id)
     if form is Form.DISSOLVED:

@@ -19,7 +19,8 @@ from compacter_exporters.linears import Linear, find_linears
 from compacter_exporters.norms import Norm, find_norms
 from compacter_exporters.quantised import refuse_static
 from compacter_exporters.regions import Region
-from compacter_exporters.sites import FoundSite, find_sites, find_stacks
+from compacter_exporters.shared_layers import norms_of_calls
+from compacter_exporters.sites import FoundSite, find_calls, find_sites
 
 _SPLITTING: Final = ("Reshape", "Transpose")
 
@@ -33,12 +34,19 @@ class Present:
         adapter: the adapter with the sites and overrides of these stacks alone.
         sites: their linear layers.
         norms: the graph's norms that the backbone's description counts, in order.
+        call: which call of the layers this is, where the backbone calls them several times.
     """
 
     region: Region
     adapter: Adapter
     sites: Mapping[str, FoundSite]
     norms: list[Norm]
+    call: int = 0
+
+    @property
+    def label(self) -> str:
+        """A name for it; empty for the main graph."""
+        return " ".join(filter(None, (self.region.label, f"call {self.call + 1}" if self.call else "")))
 
 
 def present_in(
@@ -52,16 +60,17 @@ def present_in(
         linears: what the linear layers of a graph are.
 
     Raises:
-        CompacterError: E403 and E604, as `find_stacks`.
+        CompacterError: E403 and E604, as `find_calls`.
     """
     present = []
     for region in regions:
-        sites = find_stacks(linears(region.graph), adapter)
-        if sites:
-            norms = counted_norms(find_norms(region.graph), adapter.config.hidden_size)
+        calls = find_calls(linears(region.graph), adapter)
+        counted = counted_norms(find_norms(region.graph), adapter.config.hidden_size) if calls else []
+        norms_of = norms_of_calls(counted, len(calls), adapter.config)
+        for call, (sites, norms) in enumerate(zip(calls, norms_of, strict=True)):
             is_whole = len(sites) == len(adapter.config.sites) and len(norms) == len(_described_norms(adapter))
             part = adapter if is_whole else restrict(adapter, {one.site.stack for one in sites.values()})
-            present.append(Present(region, part, sites, norms))
+            present.append(Present(region, part, sites, norms, call))
     return present
 
 

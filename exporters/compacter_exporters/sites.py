@@ -19,6 +19,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, weight_name
 from compacter_core.vocabulary import Stack
 from compacter_exporters.linears import Linear
+from compacter_exporters.shared_layers import shares_layers
 
 _NEAR: Final = THRESHOLD - 2.0**-20
 """Scores above this are computed again, exactly as the file format defines them."""
@@ -76,6 +77,36 @@ def find_stacks(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSi
         if any(sketched.holds(adapter.sketches.get(weight_name(site.id))) for site in sites):
             found |= {site.id: _find(site, sketched, adapter) for site in sites}
     return _checked(found, adapter.config)
+
+
+def find_calls(layers: Sequence[Linear], adapter: Adapter) -> list[dict[str, FoundSite]]:
+    """What `find_stacks` finds, for each call of the layers where the backbone calls them several times; else once.
+
+    Raises:
+        CompacterError: E403 and E604, as `find_sites`; E604 if several weights match a sketch, or if sites are there
+            in different numbers.
+    """
+    if not shares_layers(adapter.config):
+        found = find_stacks(layers, adapter)
+        return [found] if found else []
+    sketched = _Sketches.of(_candidates(layers, adapter.config))
+    sites = adapter.config.sites
+    if not any(sketched.holds(adapter.sketches.get(weight_name(site.id))) for site in sites):
+        return []
+    matches = {site.id: _of_one_weight(_matches(site, sketched, adapter)) for site in sites}
+    for several in matches.values():
+        _check_sketched(several[0], adapter)
+    counts = {site_id: len(several) for site_id, several in matches.items()}
+    if len(set(counts.values())) > 1:
+        raise CompacterError(
+            ErrorCode.E604,
+            "the graph does not call all layers equally often",
+            value=counts,
+            expected="every site as often as every other",
+            remedy=_REFUSED,
+        )
+    calls = zip(*matches.values(), strict=True)
+    return [_checked({one.site.id: one for one in call}, adapter.config) for call in calls]
 
 
 def module_path(node: ir.Node) -> str | None:
@@ -137,7 +168,8 @@ def _centred(rows: Array) -> Array:
     return np.asarray(np.divide(wide, length, out=np.zeros_like(wide), where=length > 0))
 
 
-def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
+def _matches(site: Site, sketched: _Sketches, adapter: Adapter) -> list[FoundSite]:
+    """The layers whose weight matches a site's sketch, at least one."""
     expected = adapter.sketches.get(weight_name(site.id))
     if expected is None:
         raise CompacterError(
@@ -157,27 +189,49 @@ def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
             expected=f"at least {THRESHOLD}",
             remedy=_REFUSED,
         )
+    return matches
+
+
+def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
+    matches = _matches(site, sketched, adapter)
     if len(matches) > 1:
         named = [match for match in matches if _is_named(match.linear, _module_of(adapter.config, site.id))]
         matches = named or matches
     if len(matches) > 1:
-        names = ", ".join(str(match.linear.node.name) for match in matches)
-        raise CompacterError(
-            ErrorCode.E604,
-            f"site {site.id} is in the graph more than once: {len(matches)} weights match its sketch",
-            value=names,
-            expected="one linear layer per site",
-            remedy=_REFUSED,
-        )
-    if not matches[0].linear.is_sketched(expected):
+        raise _ambiguous(site, matches)
+    _check_sketched(matches[0], adapter)
+    return matches[0]
+
+
+def _of_one_weight(matches: list[FoundSite]) -> list[FoundSite]:
+    """The matches, all of which are calls of the same layer."""
+    first = matches[0].linear
+    for other in (match.linear for match in matches[1:]):
+        same_tensor = other.node.inputs[1] is first.node.inputs[1]
+        if not same_tensor and not np.array_equal(other.values(), first.values()):
+            raise _ambiguous(matches[0].site, matches)
+    return matches
+
+
+def _ambiguous(site: Site, matches: Sequence[FoundSite]) -> CompacterError:
+    return CompacterError(
+        ErrorCode.E604,
+        f"site {site.id} is in the graph more than once: {len(matches)} weights match its sketch",
+        value=", ".join(str(match.linear.node.name) for match in matches),
+        expected="one linear layer per site",
+        remedy=_REFUSED,
+    )
+
+
+def _check_sketched(one: FoundSite, adapter: Adapter) -> None:
+    if not one.linear.is_sketched(adapter.sketches[weight_name(one.site.id)]):
         raise CompacterError(
             ErrorCode.E403,
-            f"the weight of site {site.id} comes from the sketched one but has changed since",
-            value=f"correlation {matches[0].correlation:.6f}",
+            f"the weight of site {one.site.id} comes from the sketched one but has changed since",
+            value=f"correlation {one.correlation:.6f}",
             expected="equal values, up to a rounding to 16 bits, and to a step where it is quantised",
             remedy=_REFUSED,
         )
-    return matches[0]
 
 
 def check_biases(found: Mapping[str, FoundSite], adapter: Adapter) -> None:

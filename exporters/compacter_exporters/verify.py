@@ -109,7 +109,7 @@ def verify_all(
         found = present_in(within, loaded, linears=partial(undissolved_linears, adapter=loaded))
         regions += within
         present += found
-        names = {id(one): " ".join(filter(None, (file.stem, one.region.label))) for one in found}
+        names = {id(one): " ".join(filter(None, (file.stem, one.label))) for one in found}
         reports |= {names[id(one)]: _verify_region(file, one, loaded, run) for one in found}
     require_all(regions, present, loaded)
     return joined(reports)
@@ -132,7 +132,7 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
     take_apart(model)
     observe(real)
     graph = model.graph
-    (here,) = present_in([Region(graph)], whole, linears=partial(undissolved_linears, adapter=whole))
+    here = present_in([Region(graph)], whole, linears=partial(undissolved_linears, adapter=whole))[present.call]
     drawn = random_inputs(real.graph, np.random.default_rng(run.seed), batch=run.batch, length=run.length)
     inputs = drawn | chosen
     backbone = here.adapter.config.backbone

@@ -100,6 +100,13 @@ def find_places(loaded: LoadedGraph, template: Adapter) -> Places:
         CompacterError: as `graft`; E605 for what cannot be opened.
     """
     _check_attach(template.config)
+    if any(one.call for one in loaded.present):
+        raise CompacterError(
+            ErrorCode.E605,
+            "layers that the graph calls several times cannot be opened",
+            value=str(loaded.path),
+            remedy="Use the linkage merged.",
+        )
     slots: dict[str, list[Slot]] = {}
     for one in loaded.present:
         check_biases(one.sites, one.adapter)
