@@ -24,6 +24,7 @@ The gradients of the forms stand beside them. They are written as operations tha
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from compacter_core.layout import RULE, RULE_LEFT, RULE_RIGHT, Side
@@ -87,8 +88,12 @@ def mixing(f: Factors, side: Side) -> Tensor | None:
     n = f.blocks
     if f.right is None:
         return f.rule.transpose(0, 1).reshape(n * n, n) if side is Side.DOWN else f.rule.permute(1, 2, 0).flatten(1)
-    A, terms = _lphm_terms(f, side)
-    return (A * terms).flatten(-2).flatten(0, -2) if side is Side.DOWN else (A * terms).flatten(2).flatten(0, 1)
+    small = _small_factor(f, side)
+    # Column A_i times row t_i or s_i, for every i: all numbers of M, in another order.
+    terms = (f.rule.reshape(n, n * n, 1) * small.reshape(n, 1, -1)).view(n, n, n, *small.shape[1:])
+    if side is Side.DOWN:  # [i, a, b, rho, j]
+        return terms.permute(1, 0, 3, 2, 4).reshape(n * n * small.shape[1], n * small.shape[2])
+    return terms.permute(1, 3, 2, 0, 4).reshape(n * small.shape[1], n * n * small.shape[2])  # [i, a, b, p, rho]
 
 
 def mixing_vjp(f: Factors, side: Side, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -98,21 +103,21 @@ def mixing_vjp(f: Factors, side: Side, g: Tensor) -> tuple[Tensor | None, Tensor
     n = f.blocks
     if f.right is None:
         return (g.view(n, n, n).transpose(0, 1) if side is Side.DOWN else g.view(n, n, n).permute(2, 0, 1)), None
-    A, terms = _lphm_terms(f, side)
-    if side is Side.DOWN:  # [a, i, rho, b, j]
-        g = g.view(n, n, terms.shape[2], n, terms.shape[4])
-        return (g * terms).sum((2, 4)).transpose(0, 1), (g * A).sum((0, 3))
-    g = g.view(n, terms.shape[1], n, n, terms.shape[4])  # [a, p, b, i, rho]
-    return (g * terms).sum((1, 4)).permute(2, 0, 1), (g * A).sum((0, 2)).transpose(0, 1)
-
-
-def _lphm_terms(f: Factors, side: Side) -> tuple[Tensor, Tensor]:
-    """A and t as [a, i, rho, b, j], or A and s as [a, p, b, i, rho], to be multiplied elementwise."""
-    if f.rule is None or f.right is None:
-        raise TypeError("not an lphm")
+    small = _small_factor(f, side)
     if side is Side.DOWN:
-        return f.rule.transpose(0, 1)[:, :, None, :, None], f.right[None, :, :, None, :]
-    return f.rule.permute(1, 2, 0)[:, None, :, :, None], f.left.transpose(0, 1)[None, :, None, :, :]
+        terms = g.view(n, n, small.shape[1], n, small.shape[2]).permute(1, 0, 3, 2, 4)
+    else:
+        terms = g.view(n, small.shape[1], n, n, small.shape[2]).permute(3, 0, 2, 1, 4)
+    terms = terms.reshape(n, n * n, -1)
+    d_rule = torch.bmm(terms, small.reshape(n, -1, 1)).view(f.rule.shape)
+    return d_rule, torch.bmm(f.rule.reshape(n, 1, n * n), terms).view(small.shape)
+
+
+def _small_factor(f: Factors, side: Side) -> Tensor:
+    """T [n, r, q] going down, s [n, p, r] going up: what lphm mixes with."""
+    if f.right is None:
+        raise TypeError("not an lphm")
+    return f.right if side is Side.DOWN else f.left
 
 
 def carried(f: Factors, side: Side) -> int:
@@ -122,11 +127,12 @@ def carried(f: Factors, side: Side) -> int:
     return f.left.shape[2] if side is Side.DOWN else f.left.shape[1]
 
 
-def mix(u: Tensor, M: Tensor | None, places: int) -> Tensor:
-    """Rows u [N, ...] multiplied by M at each of the carried places."""
-    if M is None:
-        return u
-    return _with_places_last(_with_places_first(u, places) @ M, places)
+def mix(u: Tensor, M: Tensor | None, places: int, bias: Tensor | None = None) -> Tensor:
+    """Rows u [N, ...] multiplied by M at each of the carried places, and a bias added to the rows."""
+    if M is not None and places == 1:
+        return u @ M if bias is None else torch.addmm(bias, u, M)
+    y = u if M is None else _with_places_last(_with_places_first(u, places) @ M, places)
+    return y if bias is None else y + bias
 
 
 def mix_vjp(u: Tensor, M: Tensor | None, places: int, g: Tensor) -> tuple[Tensor, Tensor | None]:

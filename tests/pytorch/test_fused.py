@@ -146,12 +146,13 @@ def test_autocast_chooses_the_type_of_products_and_nothing_else(kind: Projection
         assert torch.equal(one, other)
 
 
-KEPT_WIDTHS = {ProjectionKind.DENSE: 16, ProjectionKind.LOW_RANK: 1, ProjectionKind.PHM: 0, ProjectionKind.LPHM: 4}
+KEPT_WIDTHS = {ProjectionKind.DENSE: 32, ProjectionKind.LOW_RANK: 17, ProjectionKind.PHM: 16, ProjectionKind.LPHM: 20}
+KEPT_MIXINGS = {ProjectionKind.DENSE: 0, ProjectionKind.LOW_RANK: 0, ProjectionKind.PHM: 2**3, ProjectionKind.LPHM: 64}
 
 
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_what_is_kept(kind: ProjectionKind) -> None:
-    """Beyond x and the parameters: u, where it is no wider than the bottleneck; k = 16, and n^2 r = 4."""
+    """Beyond x and the parameters: a [k = 16], u [k, r = 1 or n^2 r = 4] where it is no wider, and both mixings."""
     rows, site = 32, site_of(compacter(64, 16, kind, n=2), DType.F32)
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     known = {t.untyped_storage().data_ptr() for t in (x, *site.parameters())}
@@ -166,7 +167,7 @@ def test_what_is_kept(kind: ProjectionKind) -> None:
 
     with saved_tensors_hooks(pack, lambda saved: saved):
         y = site(x, x)
-    assert sum(kept.values()) == rows * KEPT_WIDTHS[kind] * 4
+    assert sum(kept.values()) == (rows * KEPT_WIDTHS[kind] + 2 * KEPT_MIXINGS[kind]) * 4
     assert y.requires_grad
 
 

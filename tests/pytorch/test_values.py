@@ -167,7 +167,7 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch's
 
 @pytest.mark.parametrize("kind", [ProjectionKind.LPHM, ProjectionKind.PHM])
 def test_no_kronecker_product_in_forward_and_backward(kind: ProjectionKind) -> None:
-    """Nothing of the size of W is ever made: the largest are those of the file, a bias beside one, and the tokens'."""
+    """Nothing of the size of W is made: the largest are the file's, a bias beside one, the tokens', a mixing matrix."""
     d, k, n = 256, 64, 4
     projection = Projection(kind=kind, phm_dim=n, phm_rank=1 if kind.has_rank else None, shared_phm_rule=True)
     site = Site(id="encoder.0.ffn", bottleneck_size=k)
@@ -176,7 +176,7 @@ def test_no_kronecker_product_in_forward_and_backward(kind: ProjectionKind) -> N
     largest_parameter = max(parameter.numel() for parameter in module.parameters())
     with _Largest() as seen:
         module.at(site.id)(torch.ones(1, d, requires_grad=True)).sum().backward()
-    assert seen.numel <= max(largest_parameter + d, n * d) < d * k
+    assert seen.numel <= max(largest_parameter + d, n * d, 2 * n * n * k) < d * k
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,47 @@
+"""Products of hidden states with what is narrow, in the forms that BLAS libraries compute fastest, rounded once."""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_ONE_PANEL: Final = 128
+"""BLAS libraries sum up so many products in registers before they add the sum to what it goes onto, so that y is
+rounded once (NUM-8). A longer sum may go onto skip in pieces, each rounded at the size of skip."""
+
+_FEW: Final = 16
+"""Up to so many columns, BLAS libraries let one thread sum up all rows."""
+
+_SINGLE: Final = 4
+"""Bytes of the shortest type that sums are kept in."""
+
+
+def product(narrow: Tensor, wide: Tensor) -> Tensor:
+    """Narrow times wide; with wide laid out by column, BLAS libraries on CPUs are several times faster here."""
+    return narrow @ wide.t().contiguous().t()
+
+
+def product_onto(skip: Tensor | None, narrow: Tensor, wide: Tensor, like: Tensor) -> Tensor:
+    """Skip + narrow wide, in the shape of `like`; the product is rounded to the type of `like`, the sum to skip's."""
+    if skip is not None and skip.dtype is like.dtype is wide.dtype and narrow.shape[1] <= _ONE_PANEL:
+        return torch.addmm(skip.reshape(-1, wide.shape[1]), narrow, wide).view(like.shape)
+    return onto(skip, product(narrow, wide).view(like.shape).to(like.dtype))
+
+
+def onto(skip: Tensor | None, y: Tensor) -> Tensor:
+    """Y + skip in the type of skip; nobody else holds y."""
+    if skip is None:
+        return y
+    return y.add_(skip) if y.dtype is skip.dtype else y.to(skip.dtype) + skip
+
+
+def sum_over_rows(narrow: Tensor, wide: Tensor, blocks: int) -> Tensor:
+    """Narrow^T wide, [w, m], with narrow [N c, w], wide [N c, m] and c blocks in a row.
+
+    Where narrow has few columns there is one product for each block, and threads share them out. In half precision,
+    where a product is rounded to less than sums are kept in, there is only one.
+    """
+    if blocks == 1 or narrow.shape[1] > _FEW or wide.dtype.itemsize < _SINGLE:
+        return narrow.t() @ wide
+    by_block = narrow.view(-1, blocks, narrow.shape[1]).permute(1, 2, 0)
+    return torch.bmm(by_block, wide.view(-1, blocks, wide.shape[1]).transpose(0, 1)).sum(0)
