@@ -44,3 +44,20 @@ def test_tokens_are_drawn_from_their_table_also_behind_another_shape() -> None:
     assert set(np.unique(drawn["mask"])) == {0, 1}
     assert (drawn["mask"][:, 0] == 1).all()
     assert drawn["past"].shape == (50, 2, 6, 4)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_past_of_grouped_queries_is_empty_and_has_heads_as_the_queries(packed: bool, biased: bool) -> None:
+    """Four heads of queries and two of keys and values, 16 wide."""
+    x, past = value("batch", "s", 8, name="x"), value("batch", 2, "past", "dim", name="past")
+    weight = ir.val("weight", const_value=ir.tensor(np.zeros((8, 128 if packed else 64), np.float32), name="weight"))
+    bias = ir.val("bias", const_value=ir.tensor(np.zeros(128 if packed else 64, np.float32), name="bias"))
+    product = ir.node("MatMul", [x, weight])
+    total = ir.node("Add", [product.outputs[0], bias]) if biased else product
+    keys = [None, None] if packed else [x, x]
+    heads = {"num_heads": 4, "kv_num_heads": 2}
+    query = ir.node("GroupQueryAttention", [*total.outputs, *keys, past], heads, domain="com.microsoft")
+    nodes = [product, total, query] if biased else [product, query]
+    ir.Graph([x, past], query.outputs, nodes=nodes, initializers=[weight, bias], opset_imports={"": 18})
+    assert input_shape(past, batch=3, length=5) == (3, 2, 0, 16)
