@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
 from compacter_core.cli.import_adapter import KINDS, add_source_options, read_source
+from compacter_core.cli.optimise import add_optimise_options, check_optimisable, graft_optimised, is_optimised
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.kinds import Linkage
 
@@ -23,6 +24,9 @@ compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --
 compacter graft backbone adapter -o swappable --linkage swappable
 compacter graft t5-graphs adapter -o bank --linkage bank
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
+compacter graft backbone adapter -o quantised --precision int8
+compacter graft backbone adapter -o tuned --tune 1x32 8x128
+compacter graft backbone adapter -o half --target cuda --precision fp16
 """
 FORMS = ("auto", "fold", "plain", "dissolved", "function")
 MODEL_FILE = "model.onnx"
@@ -78,6 +82,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="import an adapter that this library saved, and merge it at once",
     )
     add_source_options(parser, backbone="--trained-on")
+    add_optimise_options(parser)
 
 
 def run(args: argparse.Namespace) -> Outcome:
@@ -85,6 +90,7 @@ def run(args: argparse.Namespace) -> Outcome:
     with needs("onnx"):
         import compacter_exporters.graft  # noqa: F401 the import is the question
 
+    check_optimisable(args, one_file=not is_set(args.backbone))
     with _adapter_file(args) as (adapter, notes):
         merge = _into_set if is_set(args.backbone) else _into_file
         data, text = (merge if args.linkage == Linkage.MERGED else _open)(args, adapter)
@@ -99,6 +105,10 @@ def _into_file(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, objec
 
     backbone, output = model_path(args.backbone), model_path(args.output)
     companions = _missing_companions(backbone.parent, output.parent)
+    if is_optimised(args):
+        data, text = graft_optimised(args, backbone, adapter, output)
+        _copy(companions)
+        return data, text
     report = graft(backbone, adapter, output, form=Form(args.form))
     _copy(companions)
     return report.as_dict(), f"grafted {report.adapter} into {backbone}: {output} ({_counts(report.forms)})"

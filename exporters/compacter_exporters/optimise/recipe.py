@@ -1,0 +1,119 @@
+"""Building one graph: fuse, halve, graft, quantise, in this order.
+
+Half precision comes before the graft, whose constants are then rounded once, from the adapter's own values. Integers
+come after it, since only the grafted graph shows what came from the adapter file and stays in float.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from compacter_core.adapter import Adapter
+from compacter_core.format.reader import load_adapter
+from compacter_exporters.forms import Form
+from compacter_exporters.graft import GraftReport, graft, load_backbone
+from compacter_exporters.graph import load_graph
+from compacter_exporters.optimise.choices import Fuser, Precision, Target
+from compacter_exporters.optimise.fusing import fuse, knows
+from compacter_exporters.optimise.halves import check_range, halve
+from compacter_exporters.optimise.integers import quantise
+from compacter_exporters.optimise.targets import TRAITS, check_operators, check_precision
+from compacter_exporters.saving import save_beside
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a graph is made.
+
+    Args:
+        target: where it will run.
+        precision: of the backbone's weights.
+        fuser: who fuses operators beforehand.
+        form: how sites are written.
+    """
+
+    target: Target = Target.CPU
+    precision: Precision = Precision.FP32
+    fuser: Fuser = Fuser.NONE
+    form: Form = Form.AUTO
+
+    @classmethod
+    def best_known(cls, target: Target, precision: Precision, form: Form, adapter: Adapter) -> "Recipe":
+        """What is best for a target where nothing was measured.
+
+        Raises:
+            CompacterError: E001 for a precision that the target does not run.
+        """
+        check_precision(target, precision)
+        fuser = TRAITS[target].fuser
+        return cls(target, precision, fuser if knows(fuser, adapter.config) else Fuser.NONE, form)
+
+    def as_dict(self) -> dict[str, object]:
+        """What a report says about it: who fused is part of what was measured, or known from the target."""
+        return {"target": self.target.value, "precision": self.precision.value}
+
+
+def build(
+    backbone: Path,
+    adapter: Path | Adapter,
+    output: Path,
+    recipe: Recipe,
+    *,
+    announce: Announce = lambda _: None,
+) -> GraftReport:
+    """Write `output`: the backbone with the adapter merged into it, as the recipe says.
+
+    Args:
+        backbone: an exported ONNX model in fp32.
+        adapter: an adapter, its file, or a directory of the hub profile.
+        output: the .onnx file to write. In the backbone's directory both share the external data if nothing but the
+            graft changes it.
+        recipe: what to do.
+        announce: told of every step before it is done.
+
+    Raises:
+        CompacterError: as `graft`; E001 for a precision that the target does not run; E605 for a graph with operators
+            that it does not run, a backbone that overflows in fp16, or one that cannot be quantised or fused.
+    """
+    loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    check_precision(recipe.target, recipe.precision)
+    if recipe.precision is Precision.FP16:
+        check_range(loaded.config)
+    load_backbone(Path(backbone))  # refuses one that carries an adapter, before anything that takes time
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = _prepared(Path(backbone), folder, recipe, loaded, announce)
+        check_operators(load_graph(source), recipe.target)
+        announce("grafting")
+        if not recipe.precision.quantises:
+            return graft(source, loaded, Path(output), form=recipe.form)
+        merged, quantised = folder / "merged.onnx", folder / "quantised.onnx"
+        report = graft(source, loaded, merged, form=recipe.form)
+        announce("quantising")
+        quantise(merged, quantised, recipe.precision)
+        saved = save_beside(load_graph(quantised), quantised, Path(output))
+    return replace(
+        report,
+        output=str(output),
+        model_bytes=saved.model_bytes,
+        data_files=saved.data_files,
+        shared=saved.shared,
+    )
+
+
+def _prepared(backbone: Path, folder: Path, recipe: Recipe, adapter: Adapter, announce: Announce) -> Path:
+    """The backbone fused and halved, in a folder of its own where anything was done to it."""
+    if recipe.fuser is not Fuser.NONE:
+        announce("fusing")
+        fused = folder / "fused.onnx"
+        fuse(backbone, fused, recipe.fuser, adapter.config, recipe.target)
+        backbone = fused
+    if recipe.precision is Precision.FP16:
+        announce("converting")
+        half = folder / "half.onnx"
+        halve(backbone, half)
+        backbone = half
+    return backbone

@@ -1,0 +1,226 @@
+"""The fastest of several graphs that compute the same, at the shapes a user will run, measured on this machine.
+
+Candidates differ in who fuses operators and in the form of the sites. Each must agree with the graph that nobody
+optimised before it may win, and must be faster than it by more than chance: otherwise that one is written.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import onnxruntime
+
+from compacter_core.adapter import Adapter, Array
+from compacter_core.errors import CompacterError
+from compacter_core.format.reader import load_adapter
+from compacter_exporters.agreement import agreement
+from compacter_exporters.checks import Check, Numbers
+from compacter_exporters.forms import Form
+from compacter_exporters.graft import GraftReport
+from compacter_exporters.graph import load_graph
+from compacter_exporters.linears import find_linears
+from compacter_exporters.operators import CONTRIB
+from compacter_exporters.optimise.choices import Fuser, Precision
+from compacter_exporters.optimise.fusing import knows
+from compacter_exporters.optimise.measuring import Timing, measure
+from compacter_exporters.optimise.recipe import Announce, Recipe, build
+from compacter_exporters.optimise.shapes import Shape
+from compacter_exporters.optimise.targets import TRAITS
+from compacter_exporters.probe import random_inputs, run_model
+from compacter_runtime.providers import choose_providers, require_active
+
+_QUIET: Final = 3
+_FORMS: Final = (Form.AUTO, Form.PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A candidate.
+
+    Args:
+        name: what was done: who fused, and the form of the sites.
+        timing: how long it takes; None where it may not win.
+        problem: why it may not.
+    """
+
+    name: str
+    timing: Timing | None = None
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-compatible fields."""
+        times: dict[str, object] = {}
+        if self.timing is not None:
+            times = {"ms": self.timing.milliseconds, "ratio": self.timing.ratio, "limit": self.timing.limit}
+        return {"name": self.name, **times, "problem": self.problem}
+
+
+@dataclass(frozen=True, slots=True)
+class TuneReport:
+    """What was measured.
+
+    Args:
+        shapes: rows and tokens of the inputs.
+        tried: the candidates, the unoptimised graph first.
+        winner: the name of that which was written.
+        graft: how.
+    """
+
+    shapes: tuple[Shape, ...]
+    tried: tuple[Tried, ...]
+    winner: str
+    graft: GraftReport
+
+    def as_dict(self) -> dict[str, object]:
+        """The report as JSON-compatible fields."""
+        tuning = {
+            "shapes": [str(shape) for shape in self.shapes],
+            "winner": self.winner,
+            "candidates": [one.as_dict() for one in self.tried],
+        }
+        return self.graft.as_dict() | {"tuning": tuning}
+
+    def as_text(self) -> str:
+        """A table, one line per candidate."""
+        width = max(len(one.name) for one in self.tried)
+        lines = [f"{'candidate':<{width}}  {'ms':>9}  {'ratio':>6}  {'limit':>6}"]
+        for one in self.tried:
+            mark = "  written" if one.name == self.winner else ""
+            if one.timing is None:
+                lines.append(f"{one.name:<{width}}  {one.problem}")
+            else:
+                timing = one.timing
+                numbers = f"{timing.milliseconds:>9.2f}  {timing.ratio:>6.3f}  {timing.limit:>6.3f}"
+                lines.append(f"{one.name:<{width}}  {numbers}{mark}")
+        return "\n".join(lines)
+
+
+def tune(
+    backbone: Path,
+    adapter: Path | Adapter,
+    output: Path,
+    recipe: Recipe,
+    shapes: Sequence[Shape],
+    *,
+    seconds: float = 20.0,
+    announce: Announce = lambda _: None,
+) -> TuneReport:
+    """Write `output`: the fastest graph of this backbone and adapter.
+
+    Args:
+        backbone: an exported ONNX model in fp32.
+        adapter: an adapter, its file, or a directory of the hub profile.
+        output: the .onnx file to write.
+        recipe: target and precision, and the form of the sites unless it is auto; the fuser is what is looked for.
+        shapes: the inputs to measure with; the times of several are added.
+        seconds: to measure, besides the time to build.
+        announce: told of every candidate that is built, and of every round that is measured.
+
+    Raises:
+        CompacterError: as `build`; E701 if the target's execution provider is not there; E704 for a graph that ONNX
+            Runtime cannot run.
+    """
+    loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    providers = [recipe.target.value]
+    choose_providers(providers)
+    generator = np.random.default_rng(0)
+    unoptimised, *others = _candidates(recipe, loaded)
+    with TemporaryDirectory() as name:
+        folder = _Folder(Path(name), Path(backbone), loaded, providers, announce)
+        first = folder.make(unoptimised)
+        graph = load_graph(first).graph
+        feeds = [random_inputs(graph, generator, batch=one.batch, length=one.length) for one in shapes]
+        files, problems = {_name(unoptimised): first}, {}
+        for candidate in others:
+            problem = folder.problem_of(candidate, unoptimised, feeds)
+            if problem is None:
+                files[_name(candidate)] = folder.make(candidate)
+            else:
+                problems[_name(candidate)] = problem
+        arms = {label: _arm(path, feeds, providers) for label, path in files.items()}
+        timings = measure(arms, seconds, generator, lambda: announce("measuring"))
+        del arms
+    winner = choose(timings)
+    recipes = {_name(one): one for one in (unoptimised, *others)}
+    report = build(backbone, loaded, output, recipes[winner])
+    tried = tuple(Tried(label, timings.get(label), problems.get(label)) for label in recipes)
+    return TuneReport(tuple(shapes), tried, winner, report)
+
+
+def choose(timings: dict[str, Timing]) -> str:
+    """The name of the fastest of those that are faster than the first by more than chance, else that of the first."""
+    first, *_ = timings
+    faster = [name for name, timing in timings.items() if timing.limit < 1]
+    return min(faster, key=lambda name: timings[name].ratio, default=first)
+
+
+def _candidates(recipe: Recipe, adapter: Adapter) -> Iterator[Recipe]:
+    """The graph that nobody optimised, then all others that the target can run."""
+    forms = _FORMS if recipe.form is Form.AUTO else (recipe.form,)
+    for form in forms:
+        yield replace(recipe, fuser=Fuser.NONE, form=form)
+    if CONTRIB in TRAITS[recipe.target].domains:
+        for fuser in Fuser:
+            if fuser is not Fuser.NONE and knows(fuser, adapter.config):
+                yield replace(recipe, fuser=fuser)
+
+
+def _name(recipe: Recipe) -> str:
+    return f"{recipe.fuser}, {recipe.form}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """Where candidates are built."""
+
+    path: Path
+    backbone: Path
+    adapter: Adapter
+    providers: Sequence[str]
+    announce: Announce
+
+    def make(self, recipe: Recipe) -> Path:
+        """Build a graph, unless it is there."""
+        file = self.path / f"{recipe.precision}-{recipe.fuser}-{recipe.form}.onnx"
+        if not file.exists():
+            self.announce(f"building {_name(recipe)}")
+            build(self.backbone, self.adapter, file, recipe)
+        return file
+
+    def problem_of(self, candidate: Recipe, unoptimised: Recipe, feeds: Sequence[dict[str, Array]]) -> str | None:
+        """Why a candidate may not win, if there is a reason.
+
+        Integers round what fusing changed by a rounding to another integer now and then. So candidates are compared
+        before their weights are quantised: the same weights, and the same quantiser.
+        """
+        precision = Precision.FP32 if candidate.precision.quantises else candidate.precision
+        try:
+            pair = [self.make(replace(one, precision=precision)) for one in (unoptimised, candidate)]
+            check = Check.worst(self._agreement(pair, feed) for feed in feeds)
+        except CompacterError as error:
+            return str(error)
+        return None if check.ok else f"outputs differ: {check.ratio:.3g} of what rounding explains"
+
+    def _agreement(self, pair: Sequence[Path], feed: dict[str, Array]) -> Check:
+        graph = load_graph(pair[0]).graph
+        names = [str(output.name) for output in graph.outputs]
+        first, second = (run_model(path, feed, names, self.providers) for path in pair)
+        return agreement(first, second, Numbers.of(find_linears(graph)[0].dtype))
+
+
+def _arm(path: Path, feeds: Sequence[dict[str, Array]], providers: Sequence[str]) -> Callable[[], None]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    # The threads of one candidate must not spin while another is measured.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=choose_providers(providers))
+    require_active(session, providers)
+
+    def run() -> None:
+        for feed in feeds:
+            session.run(None, feed)
+
+    return run

@@ -1,0 +1,76 @@
+"""graft for a target, in another precision, or tuned, as a user types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compacter_core.cli.main import main
+from compacter_core.config import Projection
+from compacter_core.format.writer import save_adapter
+from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(name="call")
+def _call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Grafts with --json and more options; returns the result, or the error's fields."""
+    stack = BackboneStack(StackOptions(), hidden=8, seed=0)
+    stack.save(tmp_path / "backbone.onnx")
+    save_adapter(make_adapter(stack, projection=Projection.compacter(phm_dim=2), bottleneck=4), tmp_path / "a.st")
+    line = ["graft", str(tmp_path / "backbone.onnx"), str(tmp_path / "a.st"), "-o", str(tmp_path / "merged.onnx")]
+
+    def run(*options: str, code: int = 0) -> Any:
+        assert main([*line, *options, "--json"]) == code
+        shown = capsys.readouterr()
+        return json.loads(shown.err)["error"] if code == 2 else json.loads(shown.out)
+
+    return run
+
+
+def verified(tmp_path: Path) -> None:
+    assert main(["verify", str(tmp_path / "merged.onnx"), "--adapter", str(tmp_path / "a.st")]) == 0
+
+
+def test_precision(call: Call, tmp_path: Path) -> None:
+    result = call("--precision", "int8")
+    assert (result["target"], result["precision"]) == ("cpu", "int8")
+    assert result["output"] == str(tmp_path / "merged.onnx")
+    verified(tmp_path)
+
+
+def test_target(call: Call, tmp_path: Path) -> None:
+    assert call("--target", "tensorrt", "--precision", "fp16")["target"] == "tensorrt"
+    verified(tmp_path)
+
+
+def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compacter_core.cli.optimise.SECONDS", 0.0)
+    result = call("--tune", "1x4", "2x3", "--form", "plain")
+    assert result["tuning"]["shapes"] == ["1x4", "2x3"]
+    assert result["tuning"]["winner"] in [one["name"] for one in result["tuning"]["candidates"]]
+    verified(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--precision", "fp16"),
+        ("--target", "cuda", "--precision", "int8"),
+        ("--tune", "8"),
+        ("--tune", "1x4", "--linkage", "bank"),
+        ("--target", "cpu", "--linkage", "swappable"),
+    ],
+)
+def test_what_is_refused(call: Call, tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert call(*options, code=2)["code"] == "E001"
+    assert not (tmp_path / "merged.onnx").exists()
+
+
+def test_a_directory_of_graphs_is_refused(call: Call, tmp_path: Path) -> None:
+    arguments = ["graft", str(tmp_path), str(tmp_path / "a.st"), "-o", str(tmp_path / "out"), "--precision", "int8"]
+    assert main(arguments) == 2
+    assert not (tmp_path / "out").exists()
