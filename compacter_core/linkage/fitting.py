@@ -13,6 +13,7 @@ from compacter_core.vocabulary import OverrideKind, ScalingKind
 
 _REMEDY: Final = "Graft the backbone again with this adapter as the template."
 _SUBNORMAL: Final = 2.0**-24
+_SPANS: Final = "question-answering"
 
 
 def check_fits(description: Description, adapter: Adapter) -> None:
@@ -114,7 +115,11 @@ def _check_replaced(template: AdapterConfig, config: AdapterConfig) -> None:
 
 
 def _fixed_shapes(head: Head) -> dict[str, tuple[int, ...]]:
-    """The sizes of a head without the number of labels, which each adapter may choose."""
+    """The sizes of a head without the number of labels, which each adapter may choose, but not where an answer's start
+    and end are its columns.
+    """
+    if head.task == _SPANS:
+        return dict(sorted(head.shapes.items()))
     last = head.layers[-1]
     return {
         name: shape[1:] if name.rpartition(".")[0] == last else shape for name, shape in sorted(head.shapes.items())

@@ -2,7 +2,8 @@
 
 The head of an exported backbone is another task's or random, so nothing recognises it but its place: the walk goes from
 the output back through element-wise operators, and through those that select rows, as decoders answer at the last token
-alone, to each linear layer of the head in turn.
+alone, to each linear layer of the head in turn. Models that answer questions take the two columns of `logits` apart,
+into `start_logits` and `end_logits`; the walk then goes through what splits them.
 """
 
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from compacter_exporters.linears import Linear, linear_of
 from compacter_exporters.rewire import drop_unused, redirect, replace_input
 
 OUTPUT: Final = "logits"
+_FIRST_COLUMN: Final = "start_logits"
 _ELEMENTWISE: Final = ("Identity", "Cast", "Dropout", "Tanh", "Relu", "Gelu", "Sigmoid", "Erf")
 _FUSED_ELEMENTWISE: Final = ("FastGelu", "Gelu", "QuickGelu")
 _SHAPING: Final = ("Reshape", "Flatten")
+_SPLITTING: Final = ("Squeeze", "Split", "Slice")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,21 +38,25 @@ class HeadLayer:
     Args:
         name: its module name, as in the adapter's configuration.
         linear: the layer.
-        path: the values from the layer's output to the next layer's input, or to the graph's output.
+        path: the values from the layer's output to the next layer's input, or to the graph's output, or to where its
+            columns are taken apart.
+        is_split: whether they are; their number is then the graph's.
     """
 
     name: str
     linear: Linear
     path: tuple[ir.Value, ...]
+    is_split: bool = False
 
 
 def head_layers(graph: ir.Graph, head: Head) -> list[HeadLayer]:
     """The head's layers in the graph, first to last.
 
     Raises:
-        CompacterError: E604 if the graph has no output `logits`, or something else before it than these layers.
+        CompacterError: E604 if the graph has no output `logits` or `start_logits`, or something else before it than
+            these layers.
     """
-    value = next((output for output in graph.outputs if output.name == OUTPUT), None)
+    value = next((output for output in graph.outputs if output.name in (OUTPUT, _FIRST_COLUMN)), None)
     if value is None:
         raise CompacterError(
             ErrorCode.E604,
@@ -105,7 +112,7 @@ def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]
     digests: dict[str, str] = {}
     for layer in head_layers(graph, adapter.config.head):
         weight = tensors[f"{layer.name}.weight"]
-        _check_count(layer, weight.shape[0])
+        check_count(layer, weight.shape[0])
         emitter = Emitter(graph, prefix, layer.linear.dtype, {"compacter.part": Part.HEAD.value})
         _replace(emitter, layer, weight, tensors.get(f"{layer.name}.bias"))
         for value in (layer.linear.product, layer.linear.output, *layer.path):
@@ -155,17 +162,20 @@ def _replace_quantised(emitter: Emitter, layer: HeadLayer, weight: Array, bias: 
 
 def _walk_back(name: str, value: ir.Value) -> HeadLayer:
     """The linear layer whose output, row by row through element-wise operators only, is `value`."""
-    path = [value]
+    path, in_columns, is_split = [value], value.name == _FIRST_COLUMN, False
     while True:
         node = value.producer()
         linear = _ending_in(node)
         if linear is not None:
-            return HeadLayer(name, linear, tuple(path))
+            return HeadLayer(name, linear, tuple(path), is_split)
         source = None if node is None else _source(node)
+        if source is None and in_columns and is_op(node, *_SPLITTING) and node is not None:
+            source, is_split = node.inputs[0], True
+            path.clear()
         if source is None:
             raise CompacterError(
                 ErrorCode.E604,
-                f"no linear layer for {name} of the head before the output {OUTPUT}",
+                f"no linear layer for {name} of the head before the output",
                 value=None if node is None else node.op_type,
                 expected="Gemm, or MatMul and Add",
                 remedy="Export the backbone with the head class the adapter was trained with.",
@@ -210,13 +220,17 @@ def _chain(value: ir.Value) -> list[ir.Value]:
         chain.append(operands[0])
 
 
-def _check_count(layer: HeadLayer, count: int) -> None:
-    """Refuse another number of classes where the graph's own is written into a shape behind the layer."""
+def check_count(layer: HeadLayer, count: int) -> None:
+    """Refuse another number of classes where the graph's own is written into a shape or a split behind the layer.
+
+    Raises:
+        CompacterError: E604.
+    """
     before = layer.linear.weight.shape[1]
-    if count != before and any(is_op(value.producer(), *_SHAPING) for value in layer.path):
+    if count != before and (layer.is_split or any(is_op(value.producer(), *_SHAPING) for value in layer.path)):
         raise CompacterError(
             ErrorCode.E604,
-            f"the graph reshapes the output of {layer.name} to its own number of classes",
+            f"the graph reshapes or splits the output of {layer.name} by its own number of classes",
             value=before,
             expected=str(count),
             remedy=f"Export the backbone with num_labels={count}.",
