@@ -2,6 +2,7 @@
 
     python -m benchmarks.inference --size base --directory build/inference-base
     python -m benchmarks.inference --size base --precision int8 --shapes 1x32 8x128 --clock cpu
+    python -m benchmarks.inference --size base --without SkipLayerNormFusion --directory build/inference-base
     python -m benchmarks.inference --size minilm --shapes 8x32 8x128 32x32 32x128 --arms merged bank rows --json
 
 Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head included. Arms:
@@ -34,7 +35,7 @@ from typing import Final
 
 from tqdm import tqdm
 
-from benchmarks.inference_arms import CLOCKS, Figures, calls_of, figures_of, measure, open_session
+from benchmarks.inference_arms import CLOCKS, Figures, Running, calls_of, figures_of, measure, open_session
 from benchmarks.inference_models import SIZES, Arm, Models, Precision
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
@@ -45,7 +46,7 @@ _COLUMNS: Final = {"of_backbone": "/ backbone", "of_merged": "/ merged", "of_ban
 
 def sizes_in_memory(models: Models) -> dict[str, int]:
     """Bytes of one resident adapter of the bank, and of its file."""
-    metadata = open_session(models, Arm.BANK, 1).get_modelmeta().custom_metadata_map
+    metadata = open_session(models, Arm.BANK, Running(1)).get_modelmeta().custom_metadata_map
     layout = BankLayout(read_description(metadata))
     resident = sum(array.nbytes for array in layout.entry(models.adapter()).values())
     return {"resident_bytes": resident, "file_bytes": models.file.stat().st_size}
@@ -69,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", type=Arm, nargs="+", choices=list(Arm), default=_USUAL, metavar="ARM")
     parser.add_argument("--seconds", type=float, default=20.0, help="per shape (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s; 1 with --clock cpu")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="optimisers of ONNX Runtime that no arm gets, as SkipLayerNormFusion, which costs time on CPUs",
+    )
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--directory", type=Path, help="where the models of one size are kept (default: thrown away)")
     parser.add_argument("--prepare", action="store_true", help="make the models, and stop")
@@ -80,7 +88,7 @@ def main() -> None:
     """Prepare, measure, print."""
     options = _parser().parse_args()
     shapes = {shape: tuple(map(int, shape.split("x"))) for shape in options.shapes}
-    threads = 1 if options.clock == "cpu" else options.threads
+    how = Running(1 if options.clock == "cpu" else options.threads, tuple(options.without))
     kept = options.directory
     with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as name:
         models = Models(Path(name), options.size, options.precision)
@@ -88,13 +96,14 @@ def main() -> None:
             models.path(arm)
         if options.prepare:
             return
-        calls = calls_of(models, options.arms, threads, max(batch for batch, _ in shapes.values()))
+        calls = calls_of(models, options.arms, how, max(batch for batch, _ in shapes.values()))
         figures = {
             name: figures_of(measure(calls, (batch, length), options.seconds, options.clock))
             for name, (batch, length) in tqdm(shapes.items(), unit="shape", disable=None)
         }
         memory = sizes_in_memory(models)
-    about = {"size": options.size, "precision": options.precision, "clock": options.clock, "threads": threads}
+    about = {"size": options.size, "precision": options.precision, "clock": options.clock}
+    about |= {"threads": how.threads, "without": list(how.without)}
     if options.json:
         print(json.dumps({**about, **memory, "shapes": figures}))
         return

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,13 +22,26 @@ CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.perf_counter, "
 _FEWEST: Final = 3
 
 
-def calls_of(models: Models, arms: Sequence[Arm], threads: int, rows: int) -> dict[Arm, Call]:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How sessions run.
+
+    Args:
+        threads: inside one operation.
+        without: names of ONNX Runtime's optimisers that are switched off.
+    """
+
+    threads: int
+    without: tuple[str, ...] = ()
+
+
+def calls_of(models: Models, arms: Sequence[Arm], how: Running, rows: int) -> dict[Arm, Call]:
     """A function of the inputs for each arm; banks have as many adapters as there are rows."""
-    return {arm: _call(models, arm, threads, rows) for arm in arms}
+    return {arm: _call(models, arm, how, rows) for arm in arms}
 
 
-def _call(models: Models, arm: Arm, threads: int, rows: int) -> Call:
-    session = open_session(models, arm, threads)
+def _call(models: Models, arm: Arm, how: Running, rows: int) -> Call:
+    session = open_session(models, arm, how)
     given = _adapters(models, arm, session, rows)
 
     def whole(x: Mapping[str, Any]) -> None:
@@ -58,14 +72,15 @@ def _template(models: Models, arm: Arm) -> Adapter:
     return models.without_norms() if arm is Arm.SHARED else models.adapter()
 
 
-def open_session(models: Models, arm: Arm, threads: int) -> onnxruntime.InferenceSession:
+def open_session(models: Models, arm: Arm, how: Running) -> onnxruntime.InferenceSession:
     """The session of an arm."""
     options = onnxruntime.SessionOptions()
     # The threads of one arm must not spin while another is measured.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = how.threads
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(models.path(arm)), options, providers=["CPUExecutionProvider"])
+    path, providers = str(models.path(arm)), ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=list(how.without))
 
 
 def measure(calls: Mapping[Arm, Call], shape: tuple[int, int], seconds: float, clock: str) -> dict[Arm, list[float]]:
