@@ -8,21 +8,18 @@ Names, where the exporter left some, only cross-check. A backbone with other wei
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Adapter, Array
+from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, similarity, weight_name
+from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, weight_name
 from compacter_core.vocabulary import Stack
+from compacter_exporters.layer_sketches import LayerSketches
 from compacter_exporters.linears import Linear
 from compacter_exporters.shared_layers import shares_layers
-
-_NEAR: Final = THRESHOLD - 2.0**-20
-"""Scores above this are computed again, exactly as the file format defines them."""
 
 _REFUSED = "Graft into an export of the very backbone the adapter was trained on."
 
@@ -58,7 +55,7 @@ def find_sites(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSit
             expected=str(adapter.config.hidden_size),
             remedy=_REFUSED,
         )
-    sketched = _Sketches.of(candidates)
+    sketched = LayerSketches.of(candidates)
     return _checked({site.id: _find(site, sketched, adapter) for site in adapter.config.sites}, adapter.config)
 
 
@@ -70,7 +67,7 @@ def find_stacks(layers: Sequence[Linear], adapter: Adapter) -> dict[str, FoundSi
     Raises:
         CompacterError: E403 and E604, as `find_sites`.
     """
-    sketched = _Sketches.of(_candidates(layers, adapter.config))
+    sketched = LayerSketches.of(_candidates(layers, adapter.config))
     found: dict[str, FoundSite] = {}
     for stack in Stack:
         sites = [site for site in adapter.config.sites if site.stack is stack]
@@ -89,7 +86,7 @@ def find_calls(layers: Sequence[Linear], adapter: Adapter) -> list[dict[str, Fou
     if not shares_layers(adapter.config):
         found = find_stacks(layers, adapter)
         return [found] if found else []
-    sketched = _Sketches.of(_candidates(layers, adapter.config))
+    sketched = LayerSketches.of(_candidates(layers, adapter.config))
     sites = adapter.config.sites
     if not any(sketched.holds(adapter.sketches.get(weight_name(site.id))) for site in sites):
         return []
@@ -123,52 +120,7 @@ def module_path(node: ir.Node) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sketches:
-    """The sketches of many layers; most fail a quick comparison, and only the others are compared fully.
-
-    Args:
-        layers: the layers.
-        raw: their sketches.
-        unit: the same, centred and of length 1, by their size: positions in `layers` and one row for each.
-    """
-
-    layers: Sequence[Linear]
-    raw: Sequence[Array]
-    unit: Mapping[int, tuple[list[int], Array]]
-
-    @classmethod
-    def of(cls, layers: Sequence[Linear]) -> "_Sketches":
-        """Read the layers' sketches."""
-        raw = [layer.sketch() for layer in layers]
-        positions: dict[int, list[int]] = {}
-        for position, sketch in enumerate(raw):
-            positions.setdefault(sketch.size, []).append(position)
-        unit = {size: (where, _centred(np.stack([raw[i] for i in where]))) for size, where in positions.items()}
-        return cls(layers, raw, unit)
-
-    def holds(self, sketch: Array | None) -> bool:
-        """Whether some layer's weight comes from the sketched one."""
-        return sketch is not None and any(score >= THRESHOLD for score, _ in self.scores(sketch))
-
-    def scores(self, sketch: Array) -> list[tuple[float, Linear]]:
-        """Correlation of every layer of the right size with a sketch."""
-        positions, rows = self.unit.get(sketch.size, ([], np.zeros((0, sketch.size))))
-        rough = rows @ _centred(sketch[np.newaxis])[0]
-        return [
-            (similarity(sketch, self.raw[i]) if score > _NEAR or score == 0.0 else float(score), self.layers[i])
-            for i, score in zip(positions, rough, strict=True)
-        ]
-
-
-def _centred(rows: Array) -> Array:
-    """Each row less its mean, divided by its length; zero where it is constant."""
-    wide = rows.astype(np.float64) - rows.mean(axis=-1, keepdims=True, dtype=np.float64)
-    length = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return np.asarray(np.divide(wide, length, out=np.zeros_like(wide), where=length > 0))
-
-
-def _matches(site: Site, sketched: _Sketches, adapter: Adapter) -> list[FoundSite]:
+def _matches(site: Site, sketched: LayerSketches, adapter: Adapter) -> list[FoundSite]:
     """The layers whose weight matches a site's sketch, at least one."""
     expected = adapter.sketches.get(weight_name(site.id))
     if expected is None:
@@ -192,7 +144,7 @@ def _matches(site: Site, sketched: _Sketches, adapter: Adapter) -> list[FoundSit
     return matches
 
 
-def _find(site: Site, sketched: _Sketches, adapter: Adapter) -> FoundSite:
+def _find(site: Site, sketched: LayerSketches, adapter: Adapter) -> FoundSite:
     matches = _matches(site, sketched, adapter)
     if len(matches) > 1:
         named = [match for match in matches if _is_named(match.linear, _module_of(adapter.config, site.id))]
