@@ -52,6 +52,13 @@ def test_no_sentence_is_in_two_rows_and_no_file_in_two_splits(packages: list[str
     assert not set(NAMES) & sys.modules.keys()
 
 
+def test_a_row_is_drawn_from_all_files_of_its_split(packages: list[str]) -> None:
+    rows = docstrings.build(packages, sizes=MORE, min_train=21)["train"]
+    files = [{key.split(" item")[0] for key in sentences((row,))} for row in rows]
+    # Of 63 sentences in seven files, three random ones share a file with probability 7 C(9, 3) / C(63, 3) = 0.015.
+    assert sum(len(names) == 1 for names in files) < len(rows) // 10
+
+
 def test_the_same_packages_give_the_same_rows(packages: list[str]) -> None:
     once = docstrings.build(packages, sizes=SIZES, min_train=11)
     assert docstrings.build(packages, sizes=SIZES, min_train=11) == once
