@@ -152,8 +152,14 @@ def _with_bias(linear: Linear) -> Linear:
     for add in consumers(linear.product, "Add"):
         bias = _vector(constant_of(other_input(add, linear.product)), linear.weight.shape[1])
         if bias is not None:
-            return replace(linear, bias=bias, bias_add=add)
-    return linear
+            linear = replace(linear, bias=bias, bias_add=add)
+            break
+    # A quantised product may have been a Gemm.
+    return linear if linear.quantised is None else replace(linear, reshape=_reshape_of(linear))
+
+
+def _reshape_of(linear: Linear) -> ir.Node | None:
+    return reshape_behind(linear.output, linear.weight.shape[1])
 
 
 def _gemm(node: ir.Node, weight: Constant) -> Linear | None:

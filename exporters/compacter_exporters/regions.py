@@ -76,11 +76,11 @@ def inline(model: ir.Model, path: tuple[tuple[int, str], ...]) -> dict[str, Arra
 
 def _move(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> None:
     """The nodes and initialisers of a branch, into the graph of its If."""
+    outputs, nodes = list(body.outputs), list(body)
+    body.outputs.clear()  # first, since an initialiser may be one
     for value in list(body.initializers.values()):
         body.initializers.pop(str(value.name))
         graph.register_initializer(value)
-    outputs, nodes = list(body.outputs), list(body)
-    body.outputs.clear()
     body.remove(nodes)
     graph.insert_before(node, nodes)
     for old, new in zip(node.outputs, outputs, strict=True):

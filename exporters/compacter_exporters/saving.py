@@ -115,9 +115,7 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.output.extend(proto.graph.output)
     graph.input.extend(proto.graph.input)
     version = next((one.version for one in proto.opset_import if one.domain in STANDARD_DOMAINS), 1)
-    for node in graph.node:
-        if node.domain in STANDARD_DOMAINS and version < _STANDARD_SINCE.get(node.op_type, 0):
-            node.domain = CONTRIB
+    _move_early(graph, version)
     if all(one.domain != CONTRIB for one in proto.opset_import):
         skeleton.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
     declared = {value.name for value in proto.graph.input}
@@ -125,6 +123,16 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.name not in declared:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return skeleton
+
+
+def _move_early(graph: onnx.GraphProto, version: int) -> None:
+    """Move operators that the standard does not have in this version into ONNX Runtime's domain, branches included."""
+    for node in graph.node:
+        if node.domain in STANDARD_DOMAINS and version < _STANDARD_SINCE.get(node.op_type, 0):
+            node.domain = CONTRIB
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _move_early(attribute.g, version)
 
 
 def _data_name(output: Path, index: int) -> str:
