@@ -1,5 +1,6 @@
 """Filling cells: a backbone is made once, exported once for an exporter, quantised once for a precision."""
 
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -49,8 +50,11 @@ def _of_precision(backbone: Backbone, exported: Path, cells: Sequence[Cell]) -> 
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder) / "graphs"
         try:
-            PRECISIONS[cells[0].precision].apply(exported, graphs)
-            own = count_optimised(graphs.glob("*.onnx"))
+            precision = PRECISIONS[cells[0].precision]
+            precision.prepare(exported, graphs)
+            bare = Path(shutil.copytree(graphs, Path(folder) / "bare"))
+            precision.finish(bare)
+            own = count_optimised(bare.glob("*.onnx"))
         except Exception as error:
             yield from ((cell, _refusal(error)) for cell in cells)
             return
@@ -65,6 +69,7 @@ def _of_cell(backbone: Backbone, graphs: Path, own: Counter[str], cell: Cell, fo
     expected = backbone.computed[linked.activation or inside]
     try:
         linked.put(graphs, adapter, folder)
+        PRECISIONS[cell.precision].finish(folder)
         report = None if adapter is None else verify(_model(folder), adapter)
         model = Graphs(folder, adapter)
         got, written = model.logits(backbone), model.written(backbone)
