@@ -4,15 +4,22 @@ With m = a W the product of the sublayer's last linear layer, b its bias and h =
 
     plain:  y = skip + (act(x Wd + bd) Wu' + bu')                         any placement
     fold:   y = m + (act(m Wd + (bd + b Wd)) Wu' + (bu' + b))             x = skip = h only
+    bias-last:  y = (m + act(m Wd + (bd + b Wd)) Wu') + (bu' + b)         as fold, where b has a node of its own
 
 where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less
 and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the
-Kronecker sums written out, and rounded once to the graph's type. Without an activation the adapter can also be
+Kronecker sums written out, and rounded once to the graph's type.
+
+Bias-last is fold with the bias where the backbone has it: one node less, and a session still fuses it into the norm
+behind (SkipLayerNormalization with a bias). On CPUs it was never slower than fold, augmenting W by W Wd included, which
+costs more in a feed-forward layer than it saves. Fold remains for optimisers in Python that run after the graft: their
+patterns for attention want the product beside the residual sum. Without an activation the adapter can also be
 `dissolved` in the linear layer, of which there is more in `dissolving`. A `function` of the model can compute what
 stands in the brackets of the plain form (`functions`).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -31,8 +38,13 @@ from compacter_exporters.surroundings import Surroundings
 
 
 class Form(StrEnum):
-    """How an adapter is written into a graph; `auto` takes fold where the placement allows it, else plain."""
+    """How an adapter is written into a graph.
 
+    `auto` takes bias-last where the placement allows it and the layer's bias is a node of its own, fold where it is
+    not, and plain for other placements.
+    """
+
+    BIAS_LAST = "bias-last"
     FOLD = "fold"
     PLAIN = "plain"
     DISSOLVED = "dissolved"
@@ -51,16 +63,7 @@ def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int)
     Returns:
         y.
     """
-    dense = Dense.of(site)
-    if layer.bias is not None:
-        b = layer.bias.astype(np.float64)
-        down = b @ dense.Wd
-        dense = Dense(
-            Wd=dense.Wd,
-            bd=down if dense.bd is None else dense.bd + down,
-            Wu=dense.Wu,
-            bu=b if dense.bu is None else dense.bu + b,
-        )
+    dense = _before_bias(site, layer)
     m = layer.product
     uses = tuple(m.uses())
     v = _bottleneck(emitter, m, dense, site, opset)
@@ -76,6 +79,37 @@ def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int)
         drop_unused(bias)
     redirect(emitter.graph, m, y, uses)
     return y
+
+
+def emit_bias_last(emitter: Emitter, layer: Linear, bias_add: ir.Node, site: SiteParameters, opset: int) -> ir.Value:
+    """Put a site's adapter before the linear layer's bias, and its own bias into that.
+
+    Returns:
+        m + act(..) Wu', to which `bias_add` adds the rest.
+    """
+    dense, m = _before_bias(site, layer), layer.product
+    p = _bottleneck(emitter, m, replace(dense, bu=None), site, opset)
+    total = emitter.op("Add", [m, p], "sum", like=m)
+    place = 0 if bias_add.inputs[0] is m else 1
+    if site.up.b is not None and dense.bu is not None:
+        replace_input(bias_add, 1 - place, emitter.constant("up.bias", dense.bu))
+    emitter.graph.insert_before(bias_add, emitter.nodes)
+    replace_input(bias_add, place, total)
+    return total
+
+
+def _before_bias(site: SiteParameters, layer: Linear) -> Dense:
+    """The adapter for m instead of h, with the layer's bias in its own: bd + b Wd and bu' + b."""
+    dense = Dense.of(site)
+    if layer.bias is None:
+        return dense
+    b = layer.bias.astype(np.float64)
+    down = b @ dense.Wd
+    return replace(
+        dense,
+        bd=down if dense.bd is None else dense.bd + down,
+        bu=b if dense.bu is None else dense.bu + b,
+    )
 
 
 def emit_plain(

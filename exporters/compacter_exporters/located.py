@@ -15,6 +15,7 @@ from compacter_core.adapter import Array
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
+from compacter_exporters.bias_last import bias_added_last
 from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
 from compacter_exporters.graph import constant_of, consumers, is_op, other_input
@@ -43,7 +44,8 @@ class LocatedSite:
 
     Args:
         linear: the sublayer's last linear layer; without a bias of its own in the fold form.
-        folded_bias: in the fold form, the constant bu' + b, or None where there is none.
+        folded_bias: in the forms fold and bias-last, the constant bu' + b, or None where there is none.
+        bias_is_last: whether a node of its own adds it to the rest.
         x: what the adapter reads: m in the fold form, the layer's input where the adapter is dissolved in the layer.
         skip: what its output is added to: m in the fold form.
         output: o.
@@ -53,6 +55,7 @@ class LocatedSite:
 
     linear: Linear
     folded_bias: Array | None
+    bias_is_last: bool
     x: ir.Value
     skip: ir.Value
     output: ir.Value
@@ -66,7 +69,9 @@ class LocatedSite:
 
     @property
     def absorbed(self) -> Array | None:
-        """In the fold form, the constant bu' + b where a fused operator adds it to the residual sum: o = v + c."""
+        """The constant c = bu' + b where it is added last, o = (m + p) + c, by a node or by a fused operator."""
+        if self.bias_is_last:
+            return self.folded_bias
         last = None if not self.is_folded or not self.sums else self.sums[-1].fused
         return None if last is None else last.bias
 
@@ -99,18 +104,21 @@ def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: 
     if first is not None and attach.skip is Skip.RESIDUAL_SUM:
         skip = first.total
     write = site.write(skip)
+    late = bias_added_last(write) if found.linear.bias is None and skip is h else None
+    output = (late or write).outputs[0]
     if attach.post:
-        second = site.residual_sum(write.outputs[0])
+        second = site.residual_sum(output)
         last_norm = site.norm_behind(second)
     around = second or first
     x = normed if attach.input is Input.NORMED_SUM else h
     site.check_readers((h, skip, normed), first, first_norm, write)
     return LocatedSite(
         linear=found.linear,
-        folded_bias=_added_constant(other_input(write, skip)),
+        folded_bias=_added_constant(other_input(write, skip) if late is None else output),
+        bias_is_last=late is not None,
         x=around.residual if around is not None and attach.input is Input.RESIDUAL else x,
         skip=skip,
-        output=write.outputs[0],
+        output=output,
         sums=tuple(one for one in (first, second) if one is not None),
         norms=tuple(norm for norm in (first_norm, last_norm) if norm is not None),
     )
@@ -136,6 +144,7 @@ class _Site:
         return LocatedSite(
             linear=linear,
             folded_bias=None,
+            bias_is_last=False,
             x=linear.input,
             skip=linear.output,
             output=linear.output,

@@ -11,7 +11,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
 from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.forms import Form, allows_fold, connect, emit_fold, emit_plain
+from compacter_exporters.forms import Form, allows_fold, connect, emit_bias_last, emit_fold, emit_plain
 from compacter_exporters.functions import calls_of
 from compacter_exporters.heads import apply_head
 from compacter_exporters.linears import linear_of
@@ -91,8 +91,12 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
     emitter = Emitter(graph, prefix, layer.dtype, labels, home=model.graph, constants=name)
     opset = model.opset_imports.get("", 1)
     parameters = present.adapter.site(site.id)
+    if form is Form.BIAS_LAST and layer.bias_add is None:
+        form = Form.FOLD  # there is no node that could add the bias last
     if form is Form.DISSOLVED:
         output = emit_dissolved(emitter, layer, parameters, present.adapter.sketches[weight_name(site.id)])
+    elif form is Form.BIAS_LAST and layer.bias_add is not None:
+        output = emit_bias_last(emitter, layer, layer.bias_add, parameters, opset)
     elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
     elif form is Form.FUNCTION:
@@ -118,8 +122,8 @@ def _choose(config: AdapterConfig, site: Site, form: Form) -> Form:
     if form is Form.DISSOLVED:
         check_dissolvable(config, site)
     if form is Form.AUTO:
-        return Form.FOLD if possible else Form.PLAIN
-    if form is Form.FOLD and not possible:
+        return Form.BIAS_LAST if possible else Form.PLAIN
+    if form in (Form.FOLD, Form.BIAS_LAST) and not possible:
         raise CompacterError(
             ErrorCode.E605,
             f"site {site.id} cannot be folded: its adapter does not both read and add to the sublayer's output",

@@ -121,7 +121,9 @@ class SiteVerifier:
 def _form(located: LocatedSite) -> Form:
     if isinstance(located.linear, DissolvedLinear):
         return Form.DISSOLVED
-    return Form.FOLD if located.is_folded else Form.PLAIN
+    if not located.is_folded:
+        return Form.PLAIN
+    return Form.FOLD if located.absorbed is None else Form.BIAS_LAST
 
 
 def _check_sum(one: Sum, run: Mapping[str, Array], numbers: Numbers) -> Check:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -68,7 +69,7 @@ def test_placements_against_pytorch(
 
 
 @pytest.mark.spec("ONX-4")
-@pytest.mark.parametrize("form", [Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("method", [Method.ADAPTER, Method.LOW_RANK, Method.PHM_ADAPTER, Method.COMPACTER_PLUS_PLUS])
 def test_methods_against_pytorch(exported: Exported, tmp_path: Path, method: Method, form: Form) -> None:
     check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", method=method), form)
@@ -104,7 +105,7 @@ def test_a_pooler_whose_zero_bias_was_dropped_is_recognised(exported: Exported, 
 def test_dynamo_export_against_pytorch(exported: Exported, tmp_path: Path) -> None:
     """One test for all, since this exporter is slow."""
     backbone = exported("bert", "dynamo")
-    for form in (Form.FOLD, Form.PLAIN):
+    for form in (Form.BIAS_LAST, Form.FOLD, Form.PLAIN):
         check(backbone, tmp_path / f"{form}.onnx", *trained("bert"), form)
     check(backbone, tmp_path / "pfeiffer.onnx", *trained("bert", preset="pfeiffer"))
 
@@ -124,6 +125,27 @@ def test_extraction_is_byte_for_byte(exported: Exported, tmp_path: Path) -> None
     assert (
         extract(tmp_path / "merged.onnx") == (tmp_path / "adapter.safetensors").read_bytes() == adapter_bytes(adapter)
     )
+
+
+@pytest.mark.spec("ONX-42")
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.FOLD])
+def test_a_session_fuses_as_many_norms_with_their_bias(exported: Exported, tmp_path: Path, form: Form) -> None:
+    """Only bias-last leaves the bias where a session looks for it."""
+    backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert")
+    graft(backbone, adapter, tmp_path / "merged.onnx", form=form)
+    alone = _norms_with_bias(backbone, tmp_path / "alone.onnx")
+    kept = _norms_with_bias(tmp_path / "merged.onnx", tmp_path / "optimised.onnx")
+    assert alone == len(adapter.config.sites)
+    assert kept == (alone if form is Form.BIAS_LAST else 0)
+
+
+def _norms_with_bias(source: Path, target: Path) -> int:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(target, load_external_data=False).graph.node
+    return sum(node.op_type == "SkipLayerNormalization" and len(node.input) == 5 for node in nodes)
 
 
 def _chains(path: Path) -> int:

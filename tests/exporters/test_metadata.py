@@ -60,7 +60,7 @@ def test_metadata_describes_the_graft(merged: tuple[Path, Adapter]) -> None:
     assert list(sites) == [site_id(0), site_id(1)]
     values = {output.name for node in model.graph for output in node.outputs}
     for site in sites.values():
-        assert site["form"] == "fold"
+        assert site["form"] == "bias-last"
         assert {site["product"], site["output"]} <= values
         for name, digest in site["initialisers"].items():
             assert tensor_digest(ir_array(model, name)) == digest

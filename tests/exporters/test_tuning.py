@@ -103,7 +103,7 @@ def test_the_winner_is_written(exported: Exported, tmp_path: Path) -> None:
     )
     assert verify(tmp_path / "model.onnx", adapter).ok
     names = [one.name for one in report.tried]
-    assert names == ["none, auto", "none, plain", *(f"{one}, auto" for one in list(Fuser)[1:])]
+    assert names == ["none, auto", "none, fold", "none, plain", *(f"{one}, auto" for one in list(Fuser)[1:])]
     assert [one.name for one in report.tried if one.timing is None] == []
     assert rounds.count("measuring") == 10
     written = next(one for one in report.tried if one.name == report.winner)

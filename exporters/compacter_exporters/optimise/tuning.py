@@ -33,7 +33,7 @@ from compacter_exporters.probe import random_inputs, run_model
 from compacter_runtime.providers import choose_providers, require_active
 
 _QUIET: Final = 3
-_FORMS: Final = (Form.AUTO, Form.PLAIN)
+_FORMS: Final = (Form.AUTO, Form.FOLD, Form.PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
