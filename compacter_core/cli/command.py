@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compacter_core.errors import CompacterError, ErrorCode
 
@@ -38,6 +38,25 @@ class Outcome:
 
 
 Run = Callable[[argparse.Namespace], Outcome]
+
+
+class IntermixedParser(argparse.ArgumentParser):
+    """The parser of a command, whose positional arguments may stand before, between and behind its options.
+
+    `argparse` gives a list of positional arguments what stands before the first option, or nothing.
+    """
+
+    _passes = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Takes the options first, then all else as positional arguments, unless there are subcommands."""
+        if self._passes or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._passes = True  # each of the two passes calls this method again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._passes = False
 
 
 def new_parser(

@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"compacter-core {_version()}")
-    subparsers = parser.add_subparsers(metavar="command", required=True, title="commands")
+    subparsers = parser.add_subparsers(
+        metavar="command", required=True, title="commands", parser_class=command.IntermixedParser
+    )
     for module in _MODULES:
         module.add_parser(subparsers)
     return parser

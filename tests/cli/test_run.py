@@ -41,6 +41,27 @@ def test_texts_to_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "accuracy" not in result
 
 
+@pytest.mark.parametrize("before", range(len(TEXTS) + 1))
+def test_texts_stand_on_either_side_of_options(model: str, before: int, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--batch-size", "2", "--json"]
+    assert main(["run", model, *TEXTS[:before], *options, *TEXTS[before:]]) == 0
+    result = _json(capsys)
+    assert [row["text"] for row in result["predictions"]] == TEXTS
+    assert [row["label"] for row in result["predictions"]] == _right()
+
+
+def test_a_text_that_looks_like_an_option(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", model, "--json", "--", "--a", "b"]) == 0
+    assert [row["text"] for row in _json(capsys)["predictions"]] == ["--a", "b"]
+
+
+def test_an_unknown_option_is_refused(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(["run", model, "--nope", "a"])
+    assert refusal.value.code == 2
+    assert "--nope" in capsys.readouterr().err
+
+
 def test_labelled_rows_give_the_accuracy(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = [*_right()[:2], "nowhere"]
     rows = [json.dumps({"text": text, "label": label}) for text, label in zip(TEXTS, labels, strict=True)]
