@@ -31,7 +31,7 @@ from torch import Tensor
 from compacter_core.layout import Side
 from compacter_core.pytorch.factors import wide_factor
 from compacter_core.pytorch.functional import activate_vjp
-from compacter_core.pytorch.products import onto, product_onto
+from compacter_core.pytorch.products import cast, onto, product_onto
 from compacter_core.pytorch.site_steps import Kept, Steps
 from compacter_core.pytorch.site_tensors import Options, SiteTensors
 
@@ -99,13 +99,13 @@ def _backward(steps: Steps, x: Tensor, kept: Kept, g: Tensor, *, adds_x: bool) -
     """Gradients of x, with that of a skip that is x, and of the tensors."""
     scaling, product_type = steps.tensors.scaling, steps.options.product_type
     middle = steps.middle(x, kept)
-    d_delta, d_scaling = g.to(x.dtype).to(product_type), None
+    d_delta, d_scaling = cast(cast(g, x.dtype), product_type), None
     if scaling is not None:
         d_scaling = (d_delta * steps.unscaled(middle, x)).sum_to_size(scaling.shape).to(scaling.dtype)
         d_delta = (d_delta * scaling).to(product_type)
     kernels, narrow = _kernels(steps, kept, x, g)
     if kernels is None:
-        dv = steps.leave_vjp(d_delta).to(middle.a.dtype)
+        dv = cast(steps.leave_vjp(d_delta), middle.a.dtype)
         da, d_up, d_up_bias = steps.up_vjp(middle, dv, d_delta)
         dz = activate_vjp(steps.options.activation, middle.z, middle.a, da)
         du, d_down = steps.down_vjp(middle, dz, x)

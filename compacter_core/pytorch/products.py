@@ -16,6 +16,11 @@ _SINGLE: Final = 4
 """Bytes of the shortest type that sums are kept in."""
 
 
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor as that type; a call into PyTorch only where it has another, for these calls add up."""
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
+
+
 def product(narrow: Tensor, wide: Tensor) -> Tensor:
     """Narrow times wide; with wide laid out by column, BLAS libraries on CPUs are several times faster here."""
     return narrow @ wide.t().contiguous().t()
@@ -25,7 +30,7 @@ def product_onto(skip: Tensor | None, narrow: Tensor, wide: Tensor, like: Tensor
     """Skip + narrow wide, in the shape of `like`; the product is rounded to the type of `like`, the sum to skip's."""
     if skip is not None and skip.dtype is like.dtype is wide.dtype and narrow.shape[1] <= _ONE_PANEL:
         return torch.addmm(skip.reshape(-1, wide.shape[1]), narrow, wide).view(like.shape)
-    return onto(skip, product(narrow, wide).view(like.shape).to(like.dtype))
+    return onto(skip, cast(product(narrow, wide).view(like.shape), like.dtype))
 
 
 def onto(skip: Tensor | None, y: Tensor) -> Tensor:

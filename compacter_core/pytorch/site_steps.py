@@ -18,7 +18,7 @@ from compacter_core.pytorch.factors import (
     wide_factor_vjp,
 )
 from compacter_core.pytorch.functional import activate
-from compacter_core.pytorch.products import product, sum_over_rows
+from compacter_core.pytorch.products import cast, product, sum_over_rows
 from compacter_core.pytorch.site_tensors import Options, SiteTensors
 
 
@@ -66,7 +66,7 @@ class Steps(NamedTuple):
     def middle(self, x: Tensor, kept: Kept) -> Middle:
         """From x to a."""
         down, bias = self.tensors.down, self.tensors.down_bias
-        u = (self._enter(x) if kept.u is None else kept.u).to(down.left.dtype)
+        u = cast(self._enter(x) if kept.u is None else kept.u, down.left.dtype)
         z = mix(u, kept.mix_down, carried(down, Side.DOWN), bias)
         a = activate(self.options.activation, z) if kept.a is None else kept.a
         return Middle(u, kept.mix_down, z, a, kept.mix_up)
@@ -83,7 +83,7 @@ class Steps(NamedTuple):
         else:
             v = mix(middle.a, _with_room(M, n, width), places, ones)
         outer = torch.cat((self._scaled(bias.view(n, -1)), outer))
-        return v.to(self.options.product_type).view(-1, n + width), outer
+        return cast(v, self.options.product_type).view(-1, n + width), outer
 
     def unscaled(self, middle: Middle, x: Tensor) -> Tensor:
         """O = v [bu; Q], of the product's type and the shape of x."""
@@ -102,7 +102,7 @@ class Steps(NamedTuple):
         d_rule, d_left = (None, None) if d_mixing is None else mixing_vjp(up, Side.UP, d_mixing)
         rows = d_delta.reshape(-1, d_delta.shape[-1] // up.blocks)
         v = self._mixed(middle).view(-1, dv.shape[1] // up.blocks)
-        d_outer = sum_over_rows(v, rows, up.blocks).to(dv.dtype)
+        d_outer = cast(sum_over_rows(v, rows, up.blocks), dv.dtype)
         d_right = wide_factor_vjp(up, Side.UP, d_outer if scale == 1 else d_outer * scale)
         # Without a rank there is one tensor, and it is the wide factor.
         factors = Factors(d_rule, d_right, None) if d_left is None else Factors(d_rule, d_left, d_right)
@@ -116,13 +116,13 @@ class Steps(NamedTuple):
         down, inner = self.tensors.down, self.inner()
         du, d_mixing = mix_vjp(middle.u, middle.mix_down, carried(down, Side.DOWN), dz)
         d_rule, d_right = (None, None) if d_mixing is None else mixing_vjp(down, Side.DOWN, d_mixing)
-        rows = du.to(inner.dtype).view(-1, inner.shape[0])
-        d_inner = sum_over_rows(rows, x.to(inner.dtype).reshape(-1, inner.shape[1]), down.blocks)
-        return rows, Factors(d_rule, wide_factor_vjp(down, Side.DOWN, d_inner.to(dz.dtype)), d_right)
+        rows = cast(du, inner.dtype).view(-1, inner.shape[0])
+        d_inner = sum_over_rows(rows, cast(x, inner.dtype).reshape(-1, inner.shape[1]), down.blocks)
+        return rows, Factors(d_rule, wide_factor_vjp(down, Side.DOWN, cast(d_inner, dz.dtype)), d_right)
 
     def inner(self) -> Tensor:
         """P [w, m]."""
-        return wide_factor(self.tensors.down, Side.DOWN).to(self.options.product_type)
+        return cast(wide_factor(self.tensors.down, Side.DOWN), self.options.product_type)
 
     def outer(self) -> Tensor:
         """Q [w, q], scaled."""
@@ -131,15 +131,16 @@ class Steps(NamedTuple):
     def _enter(self, x: Tensor) -> Tensor:
         """X P^T as [N, c w]."""
         inner = self.inner()
-        rows = x.to(inner.dtype).reshape(-1, inner.shape[1])
+        rows = cast(x, inner.dtype).reshape(-1, inner.shape[1])
         return (rows @ inner.contiguous().t()).view(-1, self.tensors.down.blocks * inner.shape[0])
 
     def _mixed(self, middle: Middle) -> Tensor:
         """Mix(a), [N, c w]."""
-        return mix(middle.a, middle.mix_up, carried(self.tensors.up, Side.UP)).to(self.options.product_type)
+        mixed = mix(middle.a, middle.mix_up, carried(self.tensors.up, Side.UP))
+        return cast(mixed, self.options.product_type)
 
     def _scaled(self, outer: Tensor) -> Tensor:
-        return (outer if self.options.scale == 1 else outer * self.options.scale).to(self.options.product_type)
+        return cast(outer if self.options.scale == 1 else outer * self.options.scale, self.options.product_type)
 
 
 def _with_room(rows: Tensor, blocks: int, width: int) -> Tensor:
