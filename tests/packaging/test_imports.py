@@ -27,6 +27,8 @@ BACKBONE_EXPORT = tuple(
     )
 )
 
+BEHIND_TRANSFORMERS = ("compacter_runtime.generating_model",)  # graphs behind its `generate`
+
 
 def modules_of(package: str, *, without: tuple[str, ...] = ()) -> list[str]:
     """Names of a package's modules, except those under the given prefixes."""
@@ -56,7 +58,9 @@ def test_grafting_imports_no_torch() -> None:
 
 
 def test_runtime_imports_no_torch_and_no_onnx() -> None:
-    result = run_blocked(import_all(modules_of("compacter_runtime")), TORCH | {"onnx", "onnx_ir", "onnxscript"})
+    modules = modules_of("compacter_runtime", without=BEHIND_TRANSFORMERS)
+    assert len(modules) > 5
+    result = run_blocked(import_all(modules), TORCH | {"onnx", "onnx_ir", "onnxscript"})
     assert result.returncode == 0, result.stderr
 
 
