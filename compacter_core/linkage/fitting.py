@@ -115,7 +115,7 @@ def _check_replaced(template: AdapterConfig, config: AdapterConfig) -> None:
 
 
 def _fixed_shapes(head: Head) -> dict[str, tuple[int, ...]]:
-    """The sizes that an adapter's head must have: all but the number of labels, or all where the columns are a span's."""
+    """The sizes of a head that are not free: all but the number of labels, or all where the columns are a span's."""
     if head.task == _SPANS:
         return dict(sorted(head.shapes.items()))
     last = head.layers[-1]
