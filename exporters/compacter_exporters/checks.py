@@ -149,7 +149,8 @@ def check_folded(
 
 def check_dissolved(site: SiteParameters, a: Array, layer: DissolvedLinear, output: Array, numbers: Numbers) -> Check:
     """Check that output = h + delta(h), h = a W + b, where the graph has but one linear layer with other weights."""
-    a = a.astype(np.float64)
+    # A Gemm takes its rows without the axes that they are brought into behind it.
+    a, output = a.reshape(-1, a.shape[-1]).astype(np.float64), output.reshape(-1, output.shape[-1])
     before = layer.weight_before, layer.bias_or_zero
     bound = dissolved_bound(
         site,
