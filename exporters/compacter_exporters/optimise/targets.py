@@ -4,7 +4,7 @@ Sources, all of them documentation and measurements of other parts; CUDA, Tensor
 checked in structure, but not run:
 
 - cpu: ONNX Runtime's CPU provider computes fp16 by casting to fp32, so that it only costs time. Fusing beforehand was
-  never faster than what a session does by itself when it loads the graph (`--tune` measures it for a given graph).
+  not measurably faster than what a session does when it loads the graph (`--tune` measures it for a given graph).
 - cuda: docs/OperatorKernels.md of ONNX Runtime. MatMulNBits has a kernel; DynamicQuantizeLinear has none, so that every
   int8 product would travel to the CPU and back. A session does not fuse attention; onnxscript does, in what
   transformers exports.
