@@ -111,6 +111,8 @@ def test_eight_bits_are_within_half_a_step(
     path = int8(product_graph(weight, folder / "float.onnx"), folder / "int8.onnx", TYPES[kind])
     linear = only_linear(path)
     assert np.all(np.abs(linear.values() - weight) <= steps(linear) + ROUNDING * np.abs(weight))
+    (scale,) = (numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer if one.name == "W_scale")
+    np.testing.assert_allclose(steps(linear), np.broadcast_to(np.abs(scale) / 2, weight.shape), rtol=1e-6)
     # x = identity is quantised without an error: 0 and 1 are codes.
     got = onnxruntime.InferenceSession(str(path)).run(["y"], {"x": np.eye(weight.shape[0], dtype=np.float32)})[0]
     assert np.abs(got - linear.values()).max() <= 2.0**-20 * np.abs(weight).max()
