@@ -11,7 +11,7 @@ from compacter_core.vocabulary import NormStyle
 from compacter_exporters.graph import constant_of, consumers, other_input
 from compacter_exporters.norms import Norm
 
-_OPTIMISED = "Graft into the export as the exporter wrote it, before any optimiser fuses its operators."
+_OPTIMISED = "Graft into the export as the exporter wrote it; whatever stands in this place is not read."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
