@@ -20,8 +20,8 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
 
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
 
-All arms of a shape run in turn, in an order that is reversed every time; a ratio is the median of the ratios of runs
-that stand beside each other. With `--clock cpu` time is that of the process on one thread, which other programs on the
+All arms of a shape run in rounds of random order, each once unmeasured before it is measured; a ratio is the median of
+the ratios of a round. With `--clock cpu` time is that of the process on one thread, which other programs on the
 machine disturb less. `--directory` keeps the models for the next run; `--prepare` makes them and measures nothing.
 """
 

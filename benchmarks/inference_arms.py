@@ -84,7 +84,10 @@ def open_session(models: Models, arm: Arm, how: Running) -> onnxruntime.Inferenc
 
 
 def measure(calls: Mapping[Arm, Call], shape: tuple[int, int], seconds: float, clock: str) -> dict[Arm, list[float]]:
-    """Seconds of every run of each arm: all in turn, in an order that is reversed every time."""
+    """Seconds of every run of each arm, in rounds of random order.
+
+    Every arm runs once unmeasured before each measurement, so that none finds the caches as another left them.
+    """
     generator = np.random.default_rng(0)
     x = {
         "input_ids": generator.integers(0, VOCABULARY, shape),
@@ -97,11 +100,12 @@ def measure(calls: Mapping[Arm, Call], shape: tuple[int, int], seconds: float, c
         call(x)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[arms[0]]) < _FEWEST:
-        for arm in arms:
+        for position in generator.permutation(len(arms)):
+            arm = arms[position]
+            calls[arm](x)
             start = now()
             calls[arm](x)
             times[arm].append(now() - start)
-        arms.reverse()
     return times
 
 

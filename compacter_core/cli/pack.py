@@ -29,7 +29,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="made by compacter graft --linkage swappable: an .onnx file, or a directory, whose graphs the file fits all",
+        help="made by compacter graft --linkage swappable: an .onnx file, or a directory; the file fits all its graphs",
     )
     parser.add_argument("adapter", type=Path, metavar="ADAPTER", help="an adapter file, or its directory")
     parser.add_argument(

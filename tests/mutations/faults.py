@@ -31,8 +31,8 @@ FAULTS = (
     Fault(
         "A transposed",
         "compacter_core/pytorch/factors.py",
-        "f.rule.transpose(0, 1)[:, :, None, :, None]",
-        "f.rule.permute(2, 0, 1)[:, :, None, :, None]",
+        "f.rule.reshape(n, n * n, 1)",
+        "f.rule.transpose(1, 2).reshape(n, n * n, 1)",
         _VALUES,
     ),
     Fault(
