@@ -14,6 +14,7 @@ from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import Backend
 from compacter_exporters.graft import graft
 from compacter_exporters.graph_check import RELATIVE_LIMIT
+from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.verify import verify
 from compacter_runtime import Session
 from tests.exporters_backbone.backends import BACKENDS
@@ -56,6 +57,15 @@ def test_graft_and_verify(classifier: Any, tmp_path: Path) -> None:
         expected = logits(classifier, {"input_ids": torch.from_numpy(tokens)}).numpy()
     got = session.run(inputs | {"input_ids": tokens})["logits"]
     assert np.abs(got - expected).max() <= RELATIVE_LIMIT * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("classifier", ["deberta-v2"], indirect=True)
+def test_a_norm_of_a_constant_table_has_no_rows(classifier: Any, tmp_path: Path) -> None:
+    backbone, adapter = write_both(classifier, tmp_path)
+    with pytest.raises(CompacterError, match="constant table") as caught:
+        graft_bank(backbone, adapter, tmp_path / "onnx/bank.onnx")
+    assert caught.value.code is ErrorCode.E605
+    assert not (tmp_path / "onnx/bank.onnx").exists()
 
 
 @pytest.mark.parametrize("classifier", ["bart"], indirect=True)

@@ -23,11 +23,12 @@ from compacter_exporters.emitter import Emitter
 from compacter_exporters.heads import HeadLayer
 from compacter_exporters.linkage.bank_projections import prepare, project
 from compacter_exporters.linkage.bank_rows import Rows
+from compacter_exporters.linkage.bank_slots import open_slots
 from compacter_exporters.linkage.insertion import insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import OpenReport, open_file
 from compacter_exporters.linkage.values import integers_of
-from compacter_exporters.rewire import redirect, replace_input
+from compacter_exporters.rewire import redirect
 
 LABELS = "labels"
 _MATRIX = 2
@@ -59,7 +60,7 @@ def _open_model(places: Places, layout: BankLayout) -> None:
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
     of_site = _site_tensors(rows, layout, neutral)
-    _open_slots(rows, places, layout, neutral)
+    open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
     for place in places.sites():
@@ -106,23 +107,6 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
         return emitter.op("Reshape", [v, integers_of(emitter).op("Shape", [x], "shape")], "delta", like=x)
 
     insert(emitter, place, delta)
-
-
-def _open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]) -> None:
-    """Let each replaced tensor be the row's own: [B, 1, d]."""
-    if not layout.overrides:
-        return
-    values = rows.split(rows.gather("overrides", neutral["overrides"]), len(layout.overrides), "overrides")
-    for name, value in zip(layout.overrides, values, strict=True):
-        for slot in places.slots[name]:
-            if slot.node.op_type == "Gemm":
-                raise CompacterError(
-                    ErrorCode.E605,
-                    "the bias of a Gemm cannot differ from row to row",
-                    value=name,
-                    remedy="Train the adapter without biases of the backbone, or use the linkage swappable.",
-                )
-            replace_input(slot.node, slot.index, value)
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:
