@@ -30,7 +30,7 @@ test: $(VENV)/.installed ## Run the tests
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-interop: $(INTEROP_VENV)/.installed ## Run the tests that concern transformers and AdapterHub in the older environment
-	$(INTEROP_BIN)/python -m pytest $(TEST_ARGS) tests/exporters_backbone tests/pytorch tests/importers tests/interop_adapterhub tests/conformance/test_adapterhub.py
+	$(INTEROP_BIN)/python -m pytest $(TEST_ARGS) tests/exporters_backbone tests/pytorch tests/importers tests/interop_adapterhub tests/export_matrix tests/conformance/test_adapterhub.py
 
 conformance: $(VENV)/.installed ## Judge the reference, PyTorch, ONNX Runtime, JavaScript and JAX by the test vectors
 	$(BIN)/compacter conformance validate

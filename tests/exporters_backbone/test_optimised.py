@@ -9,10 +9,12 @@ import pytest
 import transformers
 
 from compacter_core.config import ATTACH_PRESETS
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.pytorch import detach
 from compacter_exporters.choices import Backend
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
+from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.verify import verify
 from compacter_runtime.decoder import GraphDecoder
 from tests.exporters.conftest import export_tiny
@@ -79,3 +81,15 @@ def test_fused_attention_and_embeddings(tmp_path: Path, preset: str) -> None:
     }
     check(backbone, tmp_path / "merged.onnx", *trained_encoder("bert", preset=preset))
     assert kept(tmp_path / "merged.onnx", backbone) == own(backbone)
+
+
+@pytest.mark.skipif(
+    int(transformers.__version__.split(".")[0]) >= 5, reason="its BERT is not what the fusion looks for"
+)
+def test_a_norm_inside_the_embeddings_is_the_same_for_all_rows(tmp_path: Path) -> None:
+    export_tiny("bert", "torchscript14", tmp_path / "exported.onnx")
+    backbone = optimise(tmp_path / "exported.onnx", How.TRANSFORMERS, tmp_path / "backbone.onnx")
+    adapter, _ = trained_encoder("bert", preset="houlsby")
+    with pytest.raises(CompacterError, match="EmbedLayerNormalization") as caught:
+        graft_bank(backbone, adapter, tmp_path / "bank.onnx")
+    assert caught.value.code is ErrorCode.E605
