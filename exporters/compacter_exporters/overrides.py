@@ -89,7 +89,7 @@ def _norm_slot(override: Override, norms: Sequence[Norm], backbone: Backbone | N
             "the graph has another number of layer norms than the backbone of the adapter",
             value=len(norms),
             expected=str(len(names)),
-            remedy="Graft into the export as the exporter wrote it: an optimiser has fused a norm into something unknown.",
+            remedy="Graft into the export as the exporter wrote it: an optimiser hides a norm in something unknown.",
         )
     norm = norms[names.index(module)]
     slot = norm.gain if part == "weight" else norm.bias
