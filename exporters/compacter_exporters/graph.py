@@ -171,6 +171,11 @@ class Slot:
         return self.constant.exact()
 
 
+def producer_of(value: ir.Value | None) -> ir.Node | None:
+    """The node a value comes from; None for no value, an input or an initialiser."""
+    return None if value is None else value.producer()
+
+
 def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
     """The operand of a binary node that is not `value`."""
     first, second = node.inputs[0], node.inputs[1]

@@ -9,8 +9,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-from compacter_exporters.fused.parts import Origin, Parts, fused_again, is_contrib, only_reader, part, replace_uses
-from compacter_exporters.graph import constant_of, is_op
+from compacter_exporters.fused.parts import Origin, Parts, fused_again, is_contrib, join, part
+from compacter_exporters.graph import constant_of, is_op, producer_of
 from compacter_exporters.operators import CONTRIB
 
 _BIAS: Final = {"DynamicQuantizeMatMul": 4, "MatMulIntegerToFloat": 6, "MatMulNBits": 5}
@@ -44,20 +44,12 @@ class BiasedProduct:
 
     def together(self, last: ir.Node, origin: Origin) -> ir.Node | None:
         """As before, unless something else than a constant is added now, or the product is read elsewhere."""
-        graph, position = last.graph, _BIAS[origin.node.op_type]
+        position = _BIAS[origin.node.op_type]
         for m, bias in (tuple(last.inputs), tuple(reversed(last.inputs))):
-            bare = None if m is None else m.producer()
-            if m is None or bare is None or not is_contrib(bare, *_BIAS) or only_reader(m) is not last:
-                continue
-            constant = constant_of(bias)
-            if constant is None or constant.view.ndim != 1 or not isinstance(graph, ir.Graph):
-                continue
-            inputs = [*bare.inputs, *[None] * (position - len(bare.inputs)), bias]
-            node = fused_again(origin, inputs, 1)
-            graph.insert_before(last, node)
-            replace_uses(graph, last.outputs[0], node.outputs[0])
-            graph.remove([last, bare], safe=True)
-            return node
+            bare, constant = producer_of(m), constant_of(bias)
+            if bare is not None and is_contrib(bare, *_BIAS) and constant is not None and constant.view.ndim == 1:
+                inputs = [*bare.inputs, *[None] * (position - len(bare.inputs)), bias]
+                return join(bare, last, origin, inputs)
         return None
 
 
@@ -82,14 +74,5 @@ class BiasGelu:
 
     def together(self, last: ir.Node, origin: Origin) -> ir.Node | None:
         """As before, with what the Add reads now."""
-        total, graph = last.inputs[0], last.graph
-        add = None if total is None else total.producer()
-        if total is None or add is None or not is_op(add, "Add") or only_reader(total) is not last:
-            return None
-        if not isinstance(graph, ir.Graph):
-            return None
-        node = fused_again(origin, add.inputs, 1)
-        graph.insert_before(last, node)
-        replace_uses(graph, last.outputs[0], node.outputs[0])
-        graph.remove([last, add], safe=True)
-        return node
+        add = producer_of(last.inputs[0])
+        return join(add, last, origin, add.inputs) if add is not None and is_op(add, "Add") else None

@@ -5,8 +5,8 @@ from typing import Final
 
 import onnx_ir as ir
 
-from compacter_exporters.fused.parts import Origin, Parts, fused_again, is_contrib, only_reader, part, replace_uses
-from compacter_exporters.graph import is_op
+from compacter_exporters.fused.parts import Origin, Parts, is_contrib, join, part
+from compacter_exporters.graph import is_op, producer_of
 
 _ACTIVATIONS: Final = ("Relu", "Sigmoid", "Tanh")
 """Those without parameters."""
@@ -35,17 +35,8 @@ class ActivatedGemm:
 
     def together(self, last: ir.Node, origin: Origin) -> ir.Node | None:
         """As before, with the inputs that the Gemm has now."""
-        product, graph = last.inputs[0], last.graph
-        gemm = None if product is None else product.producer()
-        if product is None or gemm is None or not is_op(gemm, "Gemm") or only_reader(product) is not last:
-            return None
-        if not isinstance(graph, ir.Graph):
-            return None
-        node = fused_again(origin, gemm.inputs, 1)
-        graph.insert_before(last, node)
-        replace_uses(graph, last.outputs[0], node.outputs[0])
-        graph.remove([last, gemm], safe=True)
-        return node
+        gemm = producer_of(last.inputs[0])
+        return join(gemm, last, origin, gemm.inputs) if gemm is not None and is_op(gemm, "Gemm") else None
 
 
 def _activation(node: ir.Node) -> str:

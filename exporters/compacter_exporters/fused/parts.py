@@ -98,6 +98,18 @@ def fused_again(origin: Origin, inputs: Sequence[ir.Value | None], outputs: int)
     )
 
 
+def join(first: ir.Node, last: ir.Node, origin: Origin, inputs: Sequence[ir.Value | None]) -> ir.Node | None:
+    """One node like the fused one there was in the place of two, of which the last alone reads the first."""
+    graph = last.graph
+    if not isinstance(graph, ir.Graph) or only_reader(first.outputs[0]) is not last:
+        return None
+    node = fused_again(origin, inputs, 1)
+    graph.insert_before(last, node)
+    replace_uses(graph, last.outputs[0], node.outputs[0])
+    graph.remove([last, first], safe=True)
+    return node
+
+
 def replace_uses(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     """Let everything read `new` instead of `old`, under the name of `old`."""
     for node, index in tuple(old.uses()):

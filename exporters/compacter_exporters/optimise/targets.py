@@ -10,8 +10,8 @@ checked in structure, but not run:
   transformers exports.
 - tensorrt: docs/operators.md of onnx-tensorrt: operators of the standard domain, opsets 9 to 24 (TensorRT 10.15). It
   quantises by calibration, not by integer operators in the graph.
-- webgpu: js/web/docs/webgpu-operators.md of ONNX Runtime: neither MatMulInteger nor DynamicQuantizeLinear. MatMulNBits
-  is there.
+- webgpu: js/web/docs/webgpu-operators.md of ONNX Runtime has neither MatMulInteger nor DynamicQuantizeLinear, and its
+  contrib_ops/webgpu/webgpu_contrib_kernels.cc registers MatMulNBits, but no product of integers.
 """
 
 from collections.abc import Mapping
