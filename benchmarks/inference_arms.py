@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ import onnxruntime
 from benchmarks.inference_models import VOCABULARY, Arm, Models, another
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
+from compacter_exporters.optimise.measuring import rounds, timed_session
 from compacter_runtime.bank import Bank
 from compacter_runtime.choosing import Swappable
 
@@ -74,39 +76,19 @@ def _template(models: Models, arm: Arm) -> Adapter:
 
 def open_session(models: Models, arm: Arm, how: Running) -> onnxruntime.InferenceSession:
     """The session of an arm."""
-    options = onnxruntime.SessionOptions()
-    # The threads of one arm must not spin while another is measured.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = how.threads
-    options.log_severity_level = 3
-    path, providers = str(models.path(arm)), ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(path, options, providers=providers, disabled_optimizers=list(how.without))
+    return timed_session(models.path(arm), ["CPUExecutionProvider"], threads=how.threads, without=how.without)
 
 
 def measure(calls: Mapping[Arm, Call], shape: tuple[int, int], seconds: float, clock: str) -> dict[Arm, list[float]]:
-    """Seconds of every run of each arm, in rounds of random order.
-
-    Every arm runs once unmeasured before each measurement, so that none finds the caches as another left them.
-    """
+    """Seconds of every run of each arm, as `rounds` makes them."""
     generator = np.random.default_rng(0)
     x = {
         "input_ids": generator.integers(0, VOCABULARY, shape),
         "attention_mask": np.ones(shape, np.int64),
         "token_type_ids": np.zeros(shape, np.int64),
     }
-    now, arms = CLOCKS[clock], list(calls)
-    times: dict[Arm, list[float]] = {arm: [] for arm in arms}
-    for call in calls.values():
-        call(x)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[arms[0]]) < _FEWEST:
-        for position in generator.permutation(len(arms)):
-            arm = arms[position]
-            calls[arm](x)
-            start = now()
-            calls[arm](x)
-            times[arm].append(now() - start)
-    return times
+    runs = {arm: partial(call, x) for arm, call in calls.items()}
+    return rounds(runs, seconds, generator, fewest=_FEWEST, clock=CLOCKS[clock])
 
 
 def figures_of(times: Mapping[Arm, Sequence[float]]) -> Figures:

@@ -7,15 +7,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from compacter_core.adapter import Adapter
-from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_exporters.forms import Form
-from compacter_exporters.fused.apart import take_apart
-from compacter_exporters.graph import load_graph
+from compacter_exporters.loaded_graph import load_one
 from compacter_exporters.merging import Merged, merge
-from compacter_exporters.metadata import is_grafted, write_metadata
-from compacter_exporters.present import present_in, require_all
-from compacter_exporters.regions import regions_of
+from compacter_exporters.metadata import write_metadata
 from compacter_exporters.saving import save_beside
 
 
@@ -63,30 +59,9 @@ def graft(backbone: Path, adapter: Path | Adapter, output: Path, *, form: Form =
             allow, or a model that carries an adapter already.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
-    model = load_backbone(Path(backbone))
-    regions = regions_of(model)
-    present = present_in(regions, loaded)
-    require_all(regions, present, loaded)
-    return write_graft(model, Path(backbone), Path(output), merge(model, present, loaded, form), loaded)
-
-
-def load_backbone(path: Path) -> ir.Model:
-    """An exported model that carries no adapter, its fused operators taken apart until it is saved.
-
-    Raises:
-        CompacterError: E005, as `load_graph`; E605.
-    """
-    model = load_graph(path)
-    if is_grafted(model):
-        raise CompacterError(
-            ErrorCode.E605,
-            "the model carries an adapter already",
-            value=str(path),
-            expected="an exported backbone",
-            remedy="Graft into the backbone's own export.",
-        )
-    take_apart(model)
-    return model
+    graph = load_one(Path(backbone), loaded)
+    merged = merge(graph.model, graph.present, loaded, form)
+    return write_graft(graph.model, graph.path, Path(output), merged, loaded)
 
 
 def write_graft(model: ir.Model, backbone: Path, output: Path, merged: Merged, adapter: Adapter) -> GraftReport:

@@ -10,26 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx_ir as ir
-
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
-from compacter_exporters.graft import load_backbone
 from compacter_exporters.graph import external_tensors
 from compacter_exporters.linears import find_linears
-from compacter_exporters.present import Present, present_in, require_all
-from compacter_exporters.regions import Region, regions_of
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedGraph:
-    """A graph file, and what of an adapter is in it."""
-
-    path: Path
-    model: ir.Model
-    regions: list[Region]
-    present: list[Present]
+from compacter_exporters.loaded_graph import LoadedGraph, load_graph_with
+from compacter_exporters.present import require_all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,17 +65,6 @@ class GraphSet:
         return rewritten | {name for graph, names in data.items() if graph in rewritten for name in names} - kept
 
 
-def load_one(path: Path, adapter: Adapter) -> LoadedGraph:
-    """One exported graph, which holds the whole adapter.
-
-    Raises:
-        CompacterError: as `load_backbone`, `present_in` and `require_all`.
-    """
-    loaded = _load(path, adapter)
-    require_all(loaded.regions, loaded.present, adapter)
-    return loaded
-
-
 def load_set(source: Path, adapter: Adapter) -> GraphSet:
     """The graphs of a directory, which hold the adapter together.
 
@@ -101,7 +77,7 @@ def load_set(source: Path, adapter: Adapter) -> GraphSet:
         raise CompacterError(
             ErrorCode.E005, "a directory without ONNX graphs", value=str(source), expected="files that end in .onnx"
         )
-    graphs = [_load(path, adapter) for path in paths]
+    graphs = [load_graph_with(path, adapter) for path in paths]
     require_all(
         [region for graph in graphs for region in graph.regions],
         [one for graph in graphs for one in graph.present],
@@ -110,12 +86,6 @@ def load_set(source: Path, adapter: Adapter) -> GraphSet:
     for graph in graphs:
         _check_not_stale(graph, adapter)
     return GraphSet(source, graphs)
-
-
-def _load(path: Path, adapter: Adapter) -> LoadedGraph:
-    model = load_backbone(path)
-    regions = regions_of(model)
-    return LoadedGraph(path, model, regions, present_in(regions, adapter))
 
 
 def _check_not_stale(graph: LoadedGraph, adapter: Adapter) -> None:

@@ -13,7 +13,17 @@ import onnx_ir as ir
 from compacter_core.adapter import Array
 from compacter_core.format.sketch import agrees, is_sketched, sketch_indices, sketch_weight
 from compacter_exporters.fused.parts import is_contrib
-from compacter_exporters.graph import Constant, Slot, constant_of, consumers, is_op, numpy_type, other_input, width
+from compacter_exporters.graph import (
+    Constant,
+    Slot,
+    constant_of,
+    consumers,
+    is_op,
+    numpy_type,
+    other_input,
+    producer_of,
+    width,
+)
 from compacter_exporters.quantised import Codes, Product, quantised_product
 
 _MATRIX: Final = 2
@@ -185,7 +195,7 @@ def reshape_behind(value: ir.Value, size: int) -> ir.Node | None:
 def _last_dimension(reshape: ir.Node) -> int | None:
     """The last dimension of a Reshape's result, where the graph states it, of the value or in the shape asked for."""
     stated = width(reshape.outputs[0])
-    node = None if reshape.inputs[1] is None else reshape.inputs[1].producer()
+    node = producer_of(reshape.inputs[1])
     shape = constant_of(node.inputs[-1] if node is not None and is_op(node, "Concat") else reshape.inputs[1])
     if stated is not None or shape is None or shape.view.size == 0:
         return stated

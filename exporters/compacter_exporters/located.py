@@ -18,7 +18,7 @@ from compacter_core.vocabulary import Input, NormStyle, Skip
 from compacter_exporters.bias_last import bias_added_last
 from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
-from compacter_exporters.graph import constant_of, consumers, is_op, other_input
+from compacter_exporters.graph import constant_of, consumers, is_op, other_input, producer_of
 from compacter_exporters.linears import Linear, reshape_behind
 from compacter_exporters.norms import Norm, between
 from compacter_exporters.sites import FoundSite
@@ -201,7 +201,7 @@ class _Site:
 
     def _is_delta(self, value: ir.Value | None) -> bool:
         """Whether the value is a product with a [k, d] constant, with a bias or not."""
-        node = None if value is None else value.producer()
+        node = producer_of(value)
         if node is not None and is_op(node, "Add"):
             products = [operand for operand in node.inputs if constant_of(operand) is None]
             node = products[0].producer() if len(products) == 1 and products[0] is not None else None
@@ -245,7 +245,7 @@ def _is_alive(node: ir.Node) -> bool:
 
 def _added_constant(delta: ir.Value | None) -> Array | None:
     """The constant added last in an adapter's delta, or None if there is none."""
-    node = None if delta is None else delta.producer()
+    node = producer_of(delta)
     if node is None or not is_op(node, "Add"):
         return None
     constants = [constant for constant in map(constant_of, node.inputs) if constant is not None]

@@ -15,7 +15,7 @@ from compacter_core.adapter import Array
 from compacter_core.config import Backbone
 from compacter_exporters.fused import embeddings
 from compacter_exporters.fused.parts import is_contrib
-from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input
+from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input, producer_of
 from compacter_exporters.rms_norms import find_rms_norm
 
 _SQUARE: Final = 2
@@ -121,11 +121,11 @@ def _decomposed(division: ir.Node) -> Norm | None:
 
 def _centred(value: ir.Value | None) -> ir.Value | None:
     """x, where the value is x - mean(x)."""
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     if node is None or not is_op(node, "Sub"):
         return None
     x, mean = node.inputs[0], node.inputs[1]
-    mean_node = None if mean is None else mean.producer()
+    mean_node = producer_of(mean)
     if mean_node is None or not is_op(mean_node, "ReduceMean") or mean_node.inputs[0] is not x:
         return None
     return x
@@ -133,14 +133,14 @@ def _centred(value: ir.Value | None) -> ir.Value | None:
 
 def _deviation_of(value: ir.Value | None, x: ir.Value | None) -> float | None:
     """Epsilon, where the value is sqrt(mean((x - mean(x))^2) + eps)."""
-    root = None if value is None else value.producer()
+    root = producer_of(value)
     if root is None or not is_op(root, "Sqrt") or root.inputs[0] is None:
         return None
     add = root.inputs[0].producer()
     if add is None or not is_op(add, "Add"):
         return None
     for variance in add.inputs:
-        mean = None if variance is None else variance.producer()
+        mean = producer_of(variance)
         if variance is None or mean is None or not is_op(mean, "ReduceMean") or mean.inputs[0] is None:
             continue
         square = mean.inputs[0].producer()

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.fused.parts import is_contrib
-from compacter_exporters.graph import constant_of, is_op, other_input
+from compacter_exporters.graph import constant_of, is_op, other_input, producer_of
 
 _MATRIX: Final = 2
 _STATIC: Final = ("QuantizeLinear", "QLinearMatMul")
@@ -170,11 +170,11 @@ def _inputs(node: ir.Node, *positions: int, without: int) -> list[ir.Value | Non
 def _of_integers(product: ir.Node) -> Product | None:
     """The product x W = Cast(MatMulInteger(q(x), q, ..)) (scale of x * scale)."""
     for value in product.inputs:
-        cast = None if value is None else value.producer()
+        cast = producer_of(value)
         inner = cast.inputs[0] if cast is not None and is_op(cast, "Cast") else None
-        node = None if inner is None else inner.producer()
+        node = producer_of(inner)
         scales = None if value is None else other_input(product, value)
-        factor = None if scales is None else scales.producer()
+        factor = producer_of(scales)
         if node is None or factor is None or not is_op(node, "MatMulInteger") or not is_op(factor, "Mul"):
             continue
         scale = next((one for one in factor.inputs if constant_of(one) is not None), None)
@@ -184,7 +184,7 @@ def _of_integers(product: ir.Node) -> Product | None:
 
 
 def _before_quantising(value: ir.Value | None) -> ir.Value | None:
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     return node.inputs[0] if node is not None and is_op(node, "DynamicQuantizeLinear") else None
 
 

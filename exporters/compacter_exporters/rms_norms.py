@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input
+from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input, producer_of
 
 _SQUARE: Final = 2
 _OPERATORS: Final = ("RMSNormalization", "SimplifiedLayerNormalization")
@@ -67,7 +67,7 @@ def _with_gain(product: ir.Node, x: ir.Value | None, epsilon: float) -> Found | 
 
 def _inverted(value: ir.Value | None) -> ir.Value | None:
     """s, where the value is 1 / s."""
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     if node is None:
         return None
     if is_op(node, "Reciprocal"):
@@ -78,13 +78,13 @@ def _inverted(value: ir.Value | None) -> ir.Value | None:
 
 def _epsilon(root: ir.Value | None, x: ir.Value | None) -> float | None:
     """Epsilon, where the value is sqrt(mean(x^2) + eps)."""
-    node = None if root is None else root.producer()
+    node = producer_of(root)
     add = node.inputs[0].producer() if node is not None and is_op(node, "Sqrt") and node.inputs[0] is not None else None
     if add is None or not is_op(add, "Add"):
         return None
     for mean_value in add.inputs:
         epsilon = None if mean_value is None else constant_of(other_input(add, mean_value))
-        mean = None if mean_value is None else mean_value.producer()
+        mean = producer_of(mean_value)
         if epsilon is None or epsilon.view.size != 1 or mean is None or not is_op(mean, "ReduceMean"):
             continue
         if _is_square_of(mean.inputs[0], x):
@@ -93,7 +93,7 @@ def _epsilon(root: ir.Value | None, x: ir.Value | None) -> float | None:
 
 
 def _is_square_of(value: ir.Value | None, x: ir.Value | None) -> bool:
-    node = None if value is None else value.producer()
+    node = producer_of(value)
     if node is None or x is None or uncast(node.inputs[0]) is not x:
         return False
     if is_op(node, "Mul"):

@@ -11,11 +11,13 @@ import onnxruntime
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
-from compacter_core.linkage.description import Description, describes_itself, read_description
+from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import Stack
+from compacter_runtime.adapters import description_of, open_adapters
 from compacter_runtime.bank import Bank
 from compacter_runtime.choosing import AdapterChoice, Adapters, Chosen, NoAdapters, Swappable
+from compacter_runtime.loading import run_session
 from compacter_runtime.model_inputs import Array
 from compacter_runtime.providers import device_of
 
@@ -52,17 +54,7 @@ class BoundGraph:
             CompacterError: E703 if ONNX Runtime cannot run the model on this input.
         """
         positions = np.repeat(np.arange(self.rows), len(feed["input_ids"]) // self.rows)
-        try:
-            outputs: list[Array] = self.session.run(names, {**feed, **self.chosen.feeds(positions)})
-        # ONNX Runtime's exceptions share no base class but Exception.
-        except Exception as error:
-            raise CompacterError(
-                ErrorCode.E703,
-                f"ONNX Runtime cannot run the model on this input: {' '.join(str(error).split())}",
-                value={name: np.shape(array) for name, array in feed.items()},
-                remedy="Check the length of the sequences and the range of the token ids.",
-            ) from error
-        return outputs
+        return run_session(self.session, names, {**feed, **self.chosen.feeds(positions)}, tuple(feed))
 
 
 class GraphAdapters:
@@ -77,8 +69,7 @@ class GraphAdapters:
 
     def __init__(self, sessions: Sequence[onnxruntime.InferenceSession]) -> None:
         self._sessions = sessions
-        metadata = [session.get_modelmeta().custom_metadata_map for session in sessions]
-        described = [read_description(one) if describes_itself(one) else None for one in metadata]
+        described = [description_of(session.get_modelmeta().custom_metadata_map) for session in sessions]
         versions = {one.fingerprint for one in described if one is not None}
         if len(versions) > 1:
             raise CompacterError(
@@ -164,9 +155,8 @@ def _adapters(
 ) -> Adapters:
     """The adapters of a graph: those of an earlier one that takes the same tensors."""
     if description is None:
-        return NoAdapters()
-    is_bank = description.linkage is Linkage.BANK
-    key = description.stacks if is_bank else None
+        return open_adapters(None, device)
+    key = description.stacks if description.linkage is Linkage.BANK else None
     if key not in shared:
-        shared[key] = (Bank if is_bank else Swappable)(description, device)
+        shared[key] = open_adapters(description, device)
     return shared[key]

@@ -47,6 +47,7 @@ class Generator:
     ) -> None:
         self.directory = Path(directory)
         files = graph_files(self.directory, merged=(self.directory / MERGED_DECODER_FILE).exists())
+        self._has_encoder = len(files) > 1
         self.settings = GenerationSettings.of(self.directory)
         self.adapters = GraphAdapters([open_session(path, providers, intra_op_threads) for path in files])
 
@@ -83,15 +84,15 @@ class Generator:
         tokens, mask = self._arrays(inputs)
         decoder = self.bound(adapter, len(tokens))
         state = decoder.start(tokens, mask)
-        written = tokens if decoder.encoder is None else self._starts(len(tokens))
+        written = self._starts(len(tokens)) if self._has_encoder else tokens
         return self._greedy(decoder, state, written, max_new_tokens)
 
     def write(self, texts: Sequence[Text], *, adapter: AdapterChoice = None, max_new_tokens: int = 20) -> list[str]:
         """What is written after each text, as text; arguments and errors as `generate`."""
-        prompts, _ = self._arrays(texts)
-        tokens = self.generate(texts, adapter=adapter, max_new_tokens=max_new_tokens)
-        is_decoder = self.bound(None, len(texts)).encoder is None
-        return self._encoder.decode(tokens[:, prompts.shape[1] if is_decoder else 1 :])
+        prompts, mask = self._arrays(texts)
+        arrays = {_TOKENS: prompts, _MASK: mask}
+        tokens = self.generate(arrays, adapter=adapter, max_new_tokens=max_new_tokens)
+        return self._encoder.decode(tokens[:, 1 if self._has_encoder else prompts.shape[1] :])
 
     @cached_property
     def _encoder(self) -> TextEncoder:

@@ -1,11 +1,14 @@
-"""Loading a model into ONNX Runtime: with the providers asked for, or an error that says why not."""
+"""Loading and running a model in ONNX Runtime: with the providers asked for, or an error that says why not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_runtime.model_inputs import Array
 from compacter_runtime.providers import choose_providers, require_active
 
 
@@ -43,3 +46,30 @@ def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -
         ) from error
     require_active(session, asked)
     return session
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, names: Sequence[str] | None, feed: Mapping[str, Any], given: Sequence[str]
+) -> list[Array]:
+    """The outputs of these names, all if None.
+
+    Args:
+        session: the session.
+        names: of outputs.
+        feed: one array for each input.
+        given: the inputs that are the user's, whose shapes an error shows.
+
+    Raises:
+        CompacterError: E703 if ONNX Runtime cannot run the model on this input.
+    """
+    try:
+        outputs: list[Array] = session.run(names, feed)
+    # ONNX Runtime's exceptions share no base class but Exception.
+    except Exception as error:
+        raise CompacterError(
+            ErrorCode.E703,
+            f"ONNX Runtime cannot run the model on this input: {' '.join(str(error).split())}",
+            value={name: np.shape(feed[name]) for name in given},
+            remedy="Check the length of the sequences and the range of the token ids.",
+        ) from error
+    return outputs

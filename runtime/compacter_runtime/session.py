@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_runtime.adapters import open_adapters
+from compacter_runtime.adapters import description_of, open_adapters
 from compacter_runtime.bank import Bank
 from compacter_runtime.batches import Batch, assembled, slices
 from compacter_runtime.choosing import AdapterChoice, Swappable
 from compacter_runtime.labels import Prediction, predict_rows, read_labels
-from compacter_runtime.loading import open_session
+from compacter_runtime.loading import open_session, run_session
 from compacter_runtime.model_inputs import Array, checked_arrays
 from compacter_runtime.onnx_adapter import PackedAdapter
 from compacter_runtime.providers import device_of
@@ -51,7 +51,7 @@ class Session:
         self.path = path / "model.onnx" if path.is_dir() else path
         self._session = open_session(self.path, providers, intra_op_threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self._adapters = open_adapters(metadata, device_of(self._session))
+        self._adapters = open_adapters(description_of(metadata), device_of(self._session))
         self._inputs = [value for value in self._session.get_inputs() if value.name not in self._adapters.inputs]
 
     @property
@@ -212,15 +212,4 @@ class Session:
             yield positions, self._encoder.collate([encodings[i] for i in positions], self.input_names)
 
     def _call(self, batch: dict[str, Array]) -> list[Array]:
-        try:
-            outputs: list[Array] = self._session.run(None, batch)
-        # ONNX Runtime's exceptions share no base class but Exception.
-        except Exception as error:
-            shapes = {name: batch[name].shape for name in self.input_names}
-            raise CompacterError(
-                ErrorCode.E703,
-                f"ONNX Runtime cannot run the model on this input: {' '.join(str(error).split())}",
-                value=shapes,
-                remedy="Check the length of the sequences and the range of the token ids.",
-            ) from error
-        return outputs
+        return run_session(self._session, None, batch, self.input_names)

@@ -17,6 +17,7 @@ from compacter_exporters.fused.embeddings import expose_sum, hide_sum
 from compacter_exporters.fused.gemms import ActivatedGemm
 from compacter_exporters.fused.parts import FUSED, SUFFIXES, Origin, Rule, remove_unread, replace_uses
 from compacter_exporters.fused.skip_norms import SkipNorm
+from compacter_exporters.graph import producer_of
 
 _RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu())
 
@@ -33,7 +34,7 @@ def take_apart(model: ir.Model) -> None:
             replace_uses(graph, old, new)
         graph.remove(node, safe=True)
         for value in inputs:
-            remove_unread(None if value is None else value.producer())
+            remove_unread(producer_of(value))
 
 
 def observe(model: ir.Model) -> None:

@@ -25,7 +25,7 @@ from compacter_exporters.fused.parts import (
     remove_unread,
     replace_uses,
 )
-from compacter_exporters.graph import constant_of, is_op
+from compacter_exporters.graph import constant_of, is_op, producer_of
 from compacter_exporters.linears import linear_of
 
 _EPSILON: Final = 1e-12
@@ -109,7 +109,7 @@ class SkipNorm:
         """Sum and norm, and the bias too where the operand that had one ends with the Add of a constant vector."""
         _, position = _OPERATORS[origin.node.op_type]
         total, graph = last.inputs[0], last.graph
-        add = None if total is None else total.producer()
+        add = producer_of(total)
         if total is None or add is None or not is_op(add, "Add") or not isinstance(graph, ir.Graph):
             return None
         if add.graph is not graph or any(value is None or constant_of(value) is not None for value in add.inputs):

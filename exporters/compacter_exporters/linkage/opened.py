@@ -15,9 +15,9 @@ from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import Input, NormStyle, Skip, Stack
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import Slot
-from compacter_exporters.graph_set import LoadedGraph
 from compacter_exporters.heads import HeadLayer, check_count, check_pooler, head_layers
 from compacter_exporters.linears import Linear
+from compacter_exporters.loaded_graph import LoadedGraph
 from compacter_exporters.overrides import override_slots
 from compacter_exporters.present import Present
 from compacter_exporters.sites import check_biases

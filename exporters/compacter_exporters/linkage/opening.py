@@ -8,8 +8,9 @@ from compacter_core.adapter import Adapter
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_exporters.graph_set import load_one, load_set
+from compacter_exporters.graph_set import load_set
 from compacter_exporters.linkage.opened import Places, describe, find_places
+from compacter_exporters.loaded_graph import load_one
 from compacter_exporters.saving import save_beside
 
 Opener = Callable[[Sequence[Places], Description], None]

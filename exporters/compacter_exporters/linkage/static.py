@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from compacter_core.adapter import Array
 from compacter_core.layout import Part
-from compacter_exporters.graph import constant_of, consumers, is_op, other_input
+from compacter_exporters.graph import constant_of, consumers, is_op, other_input, producer_of
 from compacter_exporters.linears import linear_of
 from compacter_exporters.linkage.swappable_head import HEAD_LABEL
 from compacter_exporters.sites import FoundSite
@@ -59,7 +59,7 @@ def choose_heads(graph: ir.Graph, tensors: Iterable[str]) -> None:
         if node.metadata_props.get(HEAD_LABEL) != Part.HEAD.value or not is_op(node, "Slice"):
             continue
         chosen = node.outputs[0]
-        joined = None if node.inputs[0] is None else node.inputs[0].producer()
+        joined = producer_of(node.inputs[0])
         own = None if joined is None else joined.inputs[0]
         if own is not None and any(name.startswith(f"{str(node.name).removesuffix('/chosen')}.") for name in given):
             take_place(graph, chosen, own)

@@ -5,10 +5,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 import numpy as np
+import onnxruntime
 
+Name = TypeVar("Name", bound=str)
+
+_QUIET: Final = 3
 _FEWEST: Final = 10
 _NORMAL: Final = 1.96
 """Two-sided 95 % quantile of the normal distribution."""
@@ -45,18 +50,52 @@ def measure(
         generator: draws the orders.
         after_round: called after each round.
     """
+    times = rounds(arms, seconds, generator, fewest=_FEWEST, after_round=after_round)
+    base = next(iter(times.values()))
+    return {name: _timing(of_arm, base) for name, of_arm in times.items()}
+
+
+def rounds(
+    arms: Mapping[Name, Callable[[], None]],
+    seconds: float,
+    generator: np.random.Generator,
+    *,
+    fewest: int,
+    clock: Callable[[], float] = time.perf_counter,
+    after_round: Callable[[], None] = lambda: None,
+) -> dict[Name, list[float]]:
+    """Seconds of every run, as `measure` makes them; `clock` tells them, and `fewest` rounds are run at least."""
     names = list(arms)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[Name, list[float]] = {name: [] for name in names}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[names[0]]) < _FEWEST:
+    while time.perf_counter() < end or len(times[names[0]]) < fewest:
         for position in generator.permutation(len(names)):
-            arms[names[position]]()
-            start = time.perf_counter()
-            arms[names[position]]()
-            times[names[position]].append(time.perf_counter() - start)
+            call, name = arms[names[position]], names[position]
+            call()
+            start = clock()
+            call()
+            times[name].append(clock() - start)
         after_round()
-    base = times[names[0]]
-    return {name: _timing(times[name], base) for name in names}
+    return times
+
+
+def timed_session(
+    path: Path, providers: Sequence[str], *, threads: int = 0, without: Sequence[str] = ()
+) -> onnxruntime.InferenceSession:
+    """A session whose threads do not spin while another one is measured.
+
+    Args:
+        path: the model.
+        providers: ONNX Runtime's names of them.
+        threads: inside one operation; 0 leaves it to ONNX Runtime.
+        without: names of optimisers that are switched off.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads
+    chosen, switched_off = list(providers), list(without)
+    return onnxruntime.InferenceSession(str(path), options, providers=chosen, disabled_optimizers=switched_off)
 
 
 def _timing(times: Sequence[float], base: Sequence[float]) -> Timing:

@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from compacter_core.adapter import Adapter
 from compacter_core.format.reader import load_adapter
 from compacter_exporters.forms import Form
-from compacter_exporters.graft import GraftReport, graft, load_backbone
+from compacter_exporters.graft import GraftReport, graft
 from compacter_exporters.graph import load_graph
+from compacter_exporters.loaded_graph import load_backbone
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
 from compacter_exporters.optimise.fusing import fuse, knows
 from compacter_exporters.optimise.halves import check_range, halve

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
-import onnxruntime
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError
@@ -25,14 +24,13 @@ from compacter_exporters.linears import find_linears
 from compacter_exporters.operators import CONTRIB
 from compacter_exporters.optimise.choices import Fuser, Precision
 from compacter_exporters.optimise.fusing import knows
-from compacter_exporters.optimise.measuring import Timing, measure
+from compacter_exporters.optimise.measuring import Timing, measure, timed_session
 from compacter_exporters.optimise.recipe import Announce, Recipe, build
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.targets import TRAITS
 from compacter_exporters.probe import random_inputs, run_model
 from compacter_runtime.providers import choose_providers, require_active
 
-_QUIET: Final = 3
 _FORMS: Final = (Form.AUTO, Form.FOLD, Form.PLAIN)
 
 
@@ -212,11 +210,7 @@ class _Folder:
 
 
 def _arm(path: Path, feeds: Sequence[dict[str, Array]], providers: Sequence[str]) -> Callable[[], None]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
-    # The threads of one candidate must not spin while another is measured.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=choose_providers(providers))
+    session = timed_session(path, choose_providers(providers))
     require_active(session, providers)
 
     def run() -> None:
