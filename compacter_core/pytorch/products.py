@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 _ONE_PANEL: Final = 128
-"""BLAS libraries sum up so many products in registers before they add the sum to what it goes onto, so that y is
-rounded once (NUM-8). A longer sum may go onto skip in pieces, each rounded at the size of skip."""
+"""With wide laid out by column, BLAS libraries sum up so many products in registers before they add the sum to what it
+goes onto, so that y is rounded once (NUM-8). Laid out by row, or for a longer sum, pieces may go onto skip one after
+the other, each rounded at the size of skip: seen with oneMKL, also for large matrices."""
 
 _FEW: Final = 16
 """Up to so many columns, BLAS libraries let one thread sum up all rows."""
@@ -23,14 +24,20 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def product(narrow: Tensor, wide: Tensor) -> Tensor:
     """Narrow times wide; with wide laid out by column, BLAS libraries on CPUs are several times faster here."""
-    return narrow @ wide.t().contiguous().t()
+    return narrow @ _by_column(wide)
 
 
 def product_onto(skip: Tensor | None, narrow: Tensor, wide: Tensor, like: Tensor) -> Tensor:
     """Skip + narrow wide, in the shape of `like`; the product is rounded to the type of `like`, the sum to skip's."""
-    if skip is not None and skip.dtype is like.dtype is wide.dtype and narrow.shape[1] <= _ONE_PANEL:
-        return torch.addmm(skip.reshape(-1, wide.shape[1]), narrow, wide).view(like.shape)
+    # Of a single number the two layouts are one.
+    in_one_go = narrow.shape[1] <= _ONE_PANEL and like.numel() > 1
+    if skip is not None and skip.dtype is like.dtype is wide.dtype and in_one_go:
+        return torch.addmm(skip.reshape(-1, wide.shape[1]), narrow, _by_column(wide)).view(like.shape)
     return onto(skip, cast(product(narrow, wide).view(like.shape), like.dtype))
+
+
+def _by_column(wide: Tensor) -> Tensor:
+    return wide.t().contiguous().t()
 
 
 def onto(skip: Tensor | None, y: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from compacter_core.pytorch import AdapterModule, SiteAdapter
 from compacter_core.pytorch.convert import to_array
 from compacter_core.pytorch.functional import activate
 from compacter_core.pytorch.fused import adapt
+from compacter_core.pytorch.products import product_onto
 from compacter_core.pytorch.site_tensors import Options
 from compacter_core.reference.adapter import forward, vjp
 from compacter_core.reference.bounds import forward_bound, vjp_bound, worst_ratio
@@ -92,6 +93,24 @@ def test_onto_a_skip(skips_x: bool, dtype: DType, data: st.DataObject) -> None:
     assert worst_ratio(to_array(x_torch.grad, dtype), dx, bound) <= 1
     if not skips_x:
         np.testing.assert_array_equal(to_array(skip_torch.grad, dtype).astype(np.float64), g)
+
+
+@pytest.mark.spec("NUM-8")
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 33, 256])
+@pytest.mark.parametrize("width", [2, 5, 24, 64, 128, 200])
+@pytest.mark.parametrize("columns", [1, 4, 17, 192])
+def test_a_product_goes_onto_a_large_skip_at_once(rows: int, width: int, columns: int) -> None:
+    """One rounding at the size of the sum; those of the product are at the size of its terms, width + 1 of them."""
+    generator = torch.Generator().manual_seed(rows + 1000 * width + columns)
+    narrow, wide, skip = (
+        torch.randn(shape, generator=generator) for shape in ((rows, width), (width, columns), (rows, columns))
+    )
+    skip *= 2.0**10
+    y = product_onto(skip, narrow, wide, skip).double()
+    exact = skip.double() + narrow.double() @ wide.double()
+    u = DType.F32.roundoff
+    bound = u * exact.abs() + (width + 1) * u / (1 - (width + 1) * u) * (narrow.double().abs() @ wide.double().abs())
+    assert ((y - exact).abs() <= bound * (1 + 2 * u)).all()
 
 
 @pytest.mark.spec("GRD-1", "NUM-9")

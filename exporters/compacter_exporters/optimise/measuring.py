@@ -50,7 +50,7 @@ def measure(
         generator: draws the orders.
         after_round: called after each round.
     """
-    times = rounds(arms, seconds, generator, fewest=_FEWEST, after_round=after_round)
+    times = rounds(arms, seconds, generator, fewest=_FEWEST, clock=time.perf_counter, after_round=after_round)
     base = next(iter(times.values()))
     return {name: _timing(of_arm, base) for name, of_arm in times.items()}
 
@@ -61,7 +61,7 @@ def rounds(
     generator: np.random.Generator,
     *,
     fewest: int,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float],
     after_round: Callable[[], None] = lambda: None,
 ) -> dict[Name, list[float]]:
     """Seconds of every run, as `measure` makes them; `clock` tells them, and `fewest` rounds are run at least."""
