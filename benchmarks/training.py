@@ -6,7 +6,8 @@
 First one adapter by itself, forward and backward, x -> x + D(x): times, what autograd keeps beyond x, and the lower
 bound of the arithmetic. Then a training step of BERT-base with random frozen weights, from embeddings that require
 gradients, so that every arm goes through the whole backbone in both directions; the overhead of an arm is what its
-step takes beyond the frozen backbone's in the same round. All arms run in turn in every round; figures are medians.
+step takes beyond the frozen backbone's in the same round. All arms run in every round, in random order, each once
+unmeasured before it is measured, so that none finds the caches as another left them; figures are medians.
 Needs the environment with AdapterHub and PEFT: make install-interop.
 """
 
@@ -17,12 +18,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 from benchmarks.arms import PHM_DIM, REDUCTION, Arm, Call, models, single_adapters
+from compacter_exporters.optimise.measuring import rounds
 
 FLOAT: Final = 4
 """Bytes of a float32."""
@@ -33,21 +36,6 @@ PRODUCT: Final = "product"
 
 Clock = Callable[[], float]
 Figures = dict[str, dict[str, float]]
-
-
-def interleaved(
-    runs: Mapping[str, Callable[[], None]], rounds: int, clock: Clock, label: str
-) -> dict[str, list[float]]:
-    """Seconds of each run by round; the order turns by one every round, and the first round is thrown away."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for turn in tqdm(range(rounds + 1), desc=label, leave=False):
-        for position in range(len(names)):
-            name = names[(position + turn) % len(names)]
-            start = clock()
-            runs[name]()
-            seconds[name].append(clock() - start)
-    return {name: of_run[1:] for name, of_run in seconds.items()}
 
 
 def kept_bytes(call: Call, x: Tensor, parameters: list[Tensor]) -> int:
@@ -68,7 +56,7 @@ def kept_bytes(call: Call, x: Tensor, parameters: list[Tensor]) -> int:
     return sum(kept.values())
 
 
-def measure_adapter(rows: int, hidden_size: int, rounds: int, clock: Clock) -> Figures:
+def measure_adapter(rows: int, hidden_size: int, count: int, clock: Clock) -> Figures:
     """Forward and backward of x + D(x) with x [rows, hidden_size]: microseconds and kept KB by arm, and the bound."""
     generator = torch.Generator().manual_seed(0)
     x, g = (torch.randn(rows, hidden_size, generator=generator) for _ in range(2))
@@ -79,7 +67,7 @@ def measure_adapter(rows: int, hidden_size: int, rounds: int, clock: Clock) -> F
         runs = {str(arm): _both_ways(call, x, g) for arm, (call, _) in arms.items()}
         runs[COPY] = lambda: _ignore(product.copy_(g))
         runs[PRODUCT] = lambda: _ignore(torch.mm(g, square, out=product))
-        seconds = interleaved(runs, rounds, clock, "one adapter")
+        seconds = _in_rounds(runs, count, clock, "one adapter")
     figures: Figures = {}
     for arm in arms:
         ratio = statistics.median(a / b for a, b in zip(seconds[arm], seconds[Arm.OURS], strict=True))
@@ -91,13 +79,13 @@ def measure_adapter(rows: int, hidden_size: int, rounds: int, clock: Clock) -> F
     return figures | {BOUND: _lower_bound(rows, hidden_size, seconds)}
 
 
-def measure_step(layers: int, batch: int, length: int, rounds: int, clock: Clock) -> Figures:
+def measure_step(layers: int, batch: int, length: int, count: int, clock: Clock) -> Figures:
     """Of each arm: milliseconds, percent beyond the frozen step, and this overhead as a part of AdapterHub's."""
     arms = models(layers)
     hidden_size = arms[Arm.FROZEN].config.hidden_size
     embeddings = torch.randn(batch, length, hidden_size, generator=torch.Generator().manual_seed(0))
     runs = {str(arm): _training_step(model, embeddings) for arm, model in arms.items()}
-    seconds = interleaved(runs, rounds, clock, "training steps")
+    seconds = _in_rounds(runs, count, clock, "training steps")
     frozen = seconds[Arm.FROZEN]
     overheads = {
         arm: 100 * statistics.median(a / b - 1 for a, b in zip(of_arm, frozen, strict=True))
@@ -113,6 +101,13 @@ def measure_step(layers: int, batch: int, length: int, rounds: int, clock: Clock
     }
 
 
+def _in_rounds(runs: Mapping[str, Callable[[], None]], count: int, clock: Clock, label: str) -> dict[str, list[float]]:
+    """Seconds of each run by round."""
+    with tqdm(total=count, desc=label, leave=False) as bar:
+        generator = np.random.default_rng(0)
+        return rounds(runs, 0, generator, fewest=count, clock=clock, after_round=lambda: _ignore(bar.update()))
+
+
 def _both_ways(call: Call, x: Tensor, g: Tensor) -> Callable[[], None]:
     def run() -> None:
         call(x).backward(g)  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
@@ -123,7 +118,7 @@ def _both_ways(call: Call, x: Tensor, g: Tensor) -> Callable[[], None]:
 
 def _training_step(model: Any, embeddings: Tensor) -> Callable[[], None]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-4) if trained else None
+    optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True) if trained else None
     inputs = embeddings.clone().requires_grad_()
 
     def run() -> None:
@@ -136,7 +131,7 @@ def _training_step(model: Any, embeddings: Tensor) -> Callable[[], None]:
     return run
 
 
-def _ignore(_: Tensor) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
