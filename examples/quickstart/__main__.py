@@ -53,7 +53,9 @@ def run(stages: Stages, *, with_full: bool) -> Report:
         right = TorchClassifier(trained.output).right(files["test"])
         full = FullFineTuning(trained, test_accuracy=float(right.mean()))
     runs = {"Compacter": adapter.history} | ({} if full is None else {"full fine-tuning": full.training.history})
-    draw_curves(runs, stages.directory / "training_curve.png", title="Which package are these docstrings from?")
+    draw_curves(
+        runs, stages.directory / "training_curve.png", title="Which field of mathematics is this docstring about?"
+    )
     _announce("export, graft, verify")
     backbone, merged = stages.exported(), stages.merged()
     verification = verify(merged, adapter.output)

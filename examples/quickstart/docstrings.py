@@ -1,9 +1,9 @@
-"""A text classification data set that every machine has: which Python package do these docstrings come from?
+"""A text classification data set that every machine has: which field of mathematics is this docstring about?
 
-A row is the first sentences of three docstrings that follow each other in one source file of an installed package, read
-without importing it. Package names are masked, so that a row cannot be solved by reading its answer off. No file has
-rows in two splits, no sentence is in two rows. The choice depends only on the installed packages and on `SEED`: files
-are ordered by a seeded hash.
+A row is the first sentence of a docstring in the folder of a field in SymPy or NetworkX, on which PyTorch depends; the
+files are read, not imported. Names of the packages are masked. No file has rows in two splits, no sentence is in two
+rows, and all fields have the same number of rows. The choice depends only on the installed packages and on `SEED`:
+files are ordered by a seeded hash.
 
 The splits have one use each: training rows teach, validation rows choose the epoch and the settings, test rows are
 looked at once, for the number that is reported.
@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tqdm import tqdm
@@ -27,39 +28,29 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_write
 
 SEED: Final = 1
-# The packages of the quickstart's environment by the rows they have (torch 3,073, networkx 393), most first; the first
-# eight that have enough are the classes. The ninth steps in where another version of one above has too few.
-PACKAGES: Final = (
-    "torch",
-    "sympy",
-    "transformers",
-    "pandas",
-    "matplotlib",
-    "pip",
-    "huggingface_hub",
-    "numpy",
-    "networkx",
+# SymPy's largest folders that are a field of mathematics (core, printing, utilities and their like are not), and
+# NetworkX's algorithms.
+FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "polynomials": "sympy/polys",
+        "physics": "sympy/physics",
+        "group theory": "sympy/combinatorics",
+        "matrices": "sympy/matrices",
+        "equations": "sympy/solvers",
+        "geometry": "sympy/geometry",
+        "statistics": "sympy/stats",
+        "integrals": "sympy/integrals",
+        "graphs": "networkx/algorithms",
+    }
 )
-CLASSES: Final = 8
-# Per class: validation and test rows are balanced, training rows are what is left, within these limits. The smallest
-# sizes together are a little less than what the eighth package has.
-SIZES: Final = {"test": 100, "validation": 80, "train": 250}
-MIN_TRAIN: Final = 200
-SENTENCES: Final = 3
-MIN_WORDS: Final = 6
+# Per field; all together are what the smallest field has.
+SIZES: Final = {"test": 85, "validation": 50, "train": 90}
+MIN_WORDS: Final = 4
 MAX_WORDS: Final = 24
 
-# More is read than needed, since sentences that two packages share are dropped afterwards.
-_READ_AHEAD: Final = 1.2
 _PLACEHOLDER: Final = "library"
-_ALIASES: Final = (
-    "torch", "pytorch", "numpy", "hugging face", "huggingface", "hf",
-    "np", "pd", "plt", "mpl", "pyplot", "nx", "onnx", "otlib",
-)  # fmt: skip
-_NAMES = re.compile(
-    "(?<![a-z0-9])(" + "|".join(re.escape(name.lower()) for name in (*PACKAGES, *_ALIASES)) + ")(?![a-z0-9])",
-    re.IGNORECASE,
-)
+_PACKAGES: Final = ("sympy", "networkx", "nx")
+_NAMES = re.compile(f"(?<![a-z0-9])({'|'.join(_PACKAGES)})(?![a-z0-9])", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)\s")
 _LETTERS = re.compile(r"[A-Za-z]")
 _WORD = re.compile(r"[a-z0-9]+")
@@ -69,7 +60,7 @@ _HOLD_DEFINITIONS: Final = (ast.stmt, ast.excepthandler, ast.match_case)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Row:
-    """Some sentences and the package they come from."""
+    """A sentence and the field it is about."""
 
     text: str
     label: str
@@ -94,41 +85,31 @@ def first_sentence(docstring: str) -> str | None:
     return _NAMES.sub(_PLACEHOLDER, sentence)
 
 
-def build(
-    packages: Sequence[str] = PACKAGES, *, sizes: Mapping[str, int] = SIZES, min_train: int = MIN_TRAIN
-) -> Splits:
+def build(fields: Mapping[str, str] = FIELDS, *, sizes: Mapping[str, int] = SIZES) -> Splits:
     """Read installed packages, and make rows of their sentences.
 
     Args:
-        packages: import names; the first `CLASSES` of them with enough sentences are the classes.
-        sizes: rows per package and split. Splits are filled in this order, each from files of its own; the last one
-            takes what there is, but no less than `min_train`.
-        min_train: see above.
+        fields: by label, a package and a folder in it.
+        sizes: rows per field and split. Splits are filled in this order, each from files of its own.
 
     Raises:
-        CompacterError: E801 if fewer than `CLASSES` packages have enough docstrings.
+        CompacterError: E801 if a field has too few docstrings.
     """
-    wanted = int(sum(sizes.values()) * _READ_AHEAD)
-    found = {package: _files(package, wanted) for package in tqdm(packages, "read docstrings")}
+    found = {label: _files(folder) for label, folder in tqdm(fields.items(), "read docstrings")}
     owners = Counter(key for files in found.values() for file in files for key in file)
-    needed = {**sizes, list(sizes)[-1]: min_train}
     rows: dict[str, list[Row]] = {split: [] for split in sizes}
-    classes = 0
-    for package, files in found.items():
-        unique = [[text for key, text in file.items() if owners[key] == 1] for file in files]
-        parts = _deal([[Row(text, package) for text in _groups(file)] for file in unique], sizes)
-        if classes < CLASSES and all(len(parts[split]) >= size for split, size in needed.items()):
-            classes += 1
-            for split, part in parts.items():
-                rows[split] += part
-    if classes < CLASSES:
-        raise CompacterError(
-            ErrorCode.E801,
-            "too few of the quickstart's packages are installed with their sources",
-            value=classes,
-            expected=f"at least {CLASSES} of {', '.join(packages)}",
-            remedy="Install the project with its `quickstart` dependency group.",
-        )
+    for label, files in found.items():
+        unique = [[Row(text, label) for key, text in file.items() if owners[key] == 1] for file in files]
+        for split, part in _deal(unique, sizes).items():
+            if len(part) < sizes[split]:
+                raise CompacterError(
+                    ErrorCode.E801,
+                    f"too few docstrings in {fields[label]} for {split} rows",
+                    value=len(part),
+                    expected=f"at least {sizes[split]}",
+                    remedy="Install the project with its `quickstart` dependency group and its constraints.",
+                )
+            rows[split] += part
     return {split: tuple(sorted(part, key=_row_order)) for split, part in rows.items()}
 
 
@@ -147,57 +128,52 @@ def write(splits: Splits, directory: Path) -> dict[str, Path]:
     return paths
 
 
-def _files(package: str, rows: int) -> list[dict[str, str]]:
-    """Sentences by their normalised form, file by file, until they make `rows` rows; none is in two files."""
+def _files(folder: str) -> list[dict[str, str]]:
+    """Sentences by their normalised form, file by file; none is in two files."""
     files: list[dict[str, str]] = []
     seen: set[str] = set()
-    for path in _sources(package):
+    for path in _sources(folder):
         sentences = filter(None, map(first_sentence, _docstrings(path)))
         fresh = {key: text for text in sentences if (key := normalise(text)) not in seen}
         seen |= fresh.keys()
         files.append(fresh)
-        if sum(len(file) // SENTENCES for file in files) >= rows:
-            break
     return files
 
 
-def _groups(sentences: Sequence[str]) -> list[str]:
-    """Texts of `SENTENCES` consecutive sentences; what is left over is dropped."""
-    closed = [text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences]
-    last = len(closed) - SENTENCES + 1
-    return [" ".join(closed[start : start + SENTENCES]) for start in range(0, last, SENTENCES)]
-
-
 def _deal(files: Sequence[list[Row]], sizes: Mapping[str, int]) -> dict[str, list[Row]]:
-    """The rows of whole files, dealt to one split after the other; only the last split may take a part of a file.
-
-    A file with more rows than a split still has room for goes to a later one.
-    """
-    rest, last = list(files), list(sizes)[-1]
+    """The rows of files, dealt to one split after the other; rows of one file are in one split, or dropped."""
+    rest = list(files)
     parts: dict[str, list[Row]] = {}
     for split, size in sizes.items():
-        part: list[Row] = []
-        later: list[list[Row]] = []
-        for file in rest:
-            room = size - len(part)
-            if len(file) <= room or split == last:
-                part += file[:room]
-            else:
-                later.append(file)
-        parts[split], rest = part, later
+        chosen = _filling([len(file) for file in rest], size)
+        parts[split] = [row for index in chosen for row in rest[index]][:size]
+        rest = [file for index, file in enumerate(rest) if index not in chosen]
     return parts
 
 
-def _sources(package: str) -> list[Path]:
-    """The package's Python files in a seeded order; empty if it is not installed.
+def _filling(lengths: Sequence[int], size: int) -> tuple[int, ...]:
+    """Which files fill a split with the fewest rows too many: the first such files; all, if they are too few."""
+    reached: dict[int, tuple[int, ...]] = {0: ()}
+    for index, length in enumerate(lengths):
+        for total, chosen in list(reached.items()):
+            if total < size:
+                reached.setdefault(total + length, (*chosen, index))
+        if size in reached:
+            break
+    return reached[min((total for total in reached if total >= size), default=max(reached))]
 
-    Tests are left out: their docstrings are about testing, not about what the package does.
+
+def _sources(folder: str) -> list[Path]:
+    """The Python files of a folder in a package, in a seeded order; empty if it is not installed.
+
+    Tests are left out: their docstrings are about testing, not about the field.
     """
+    package, _, inside = folder.partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return []
     root = Path(spec.origin).parent
-    names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
+    names = (path.relative_to(root).as_posix() for path in (root / inside).rglob("*.py"))
     return [root / name for name in sorted((name for name in names if "test" not in name), key=_seeded)]
 
 

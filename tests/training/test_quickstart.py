@@ -1,6 +1,7 @@
 """The quickstart's data and backbone: no leaks, no luck, no unchecked weights."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,16 @@ from compacter_core.pytorch.training import Columns, read_file
 from examples.quickstart import docstrings
 from examples.quickstart.backbone import FILES, WEIGHTS, check_weights, provide_backbone
 
-SIZES = {"test": 3, "validation": 6, "train": 11}
-MORE = {"test": 3, "validation": 6, "train": 100}
-NAMES = [f"quickstart_toy_{letter}" for letter in "abcdefgh"]
+SIZES = {"test": 6, "validation": 15, "train": 33}
+NAMES = [f"quickstart_toy_{letter}" for letter in "abc"]
 
 
 @pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Eight importable packages of ten files with docstrings; each shares sentences with the others and with itself."""
+def fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Folders of three importable packages, ten files each; sentences are shared between them and within them."""
     for name in NAMES:
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path / name / "field" / "deep"
+        folder.mkdir(parents=True)
         shared = [f'def g{i}():\n    """Return the common  thing {i}!\n\n    More text.\n    """\n' for i in range(9)]
         for file in range(10):
             own = [f'def f{i}():\n    """Compute own thing {name[-1]} file {file} item {i}."""\n' for i in range(9)]
@@ -28,38 +28,30 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 f'def h{i}():\n    """compute OWN thing, {name[-1]} file {file - 1} item {i}"""\n' for i in range(9)
             ]
             (folder / f"code{file}.py").write_text("\n".join([*own, *shared, *again]))
-        (folder / "__init__.py").write_text("raise RuntimeError('never import me')\n" if name == NAMES[0] else "")
+        outside = 'raise RuntimeError("never import me")\n\n\ndef f():\n    """Compute a thing outside the folder."""\n'
+        (tmp_path / name / "__init__.py").write_text(outside)
         (folder / "broken.py").write_text("def (:\n")
+        (folder / "test_code.py").write_text(f'"""Compute a thing of the tests of {name}."""\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    return NAMES
+    return {name[-1]: f"{name}/field" for name in NAMES}
 
 
-def sentences(rows: tuple[docstrings.Row, ...]) -> list[str]:
-    return [docstrings.normalise(part) for row in rows for part in row.text.strip(".").split(". ")]
-
-
-def test_no_sentence_is_in_two_rows_and_no_file_in_two_splits(packages: list[str]) -> None:
-    splits = docstrings.build(packages, sizes=SIZES, min_train=11)
-    parts = {split: sentences(rows) for split, rows in splits.items()}
+def test_no_sentence_is_in_two_rows_and_no_file_in_two_splits(fields: dict[str, str]) -> None:
+    splits = docstrings.build(fields, sizes=SIZES)
+    parts = {split: [docstrings.normalise(row.text) for row in rows] for split, rows in splits.items()}
     everything = [key for part in parts.values() for key in part]
-    assert len(set(everything)) == len(everything) == 3 * 20 * len(packages)
-    assert not any("common" in key for key in everything)
+    assert len(set(everything)) == len(everything)
+    assert all(key.startswith("compute own thing") for key in everything)
     files = [{key.split(" item")[0] for key in part} for part in parts.values()]
     assert len(set.union(*files)) == sum(len(names) for names in files)
-    for split, count in SIZES.items():
-        rows = splits[split]
-        assert {name: sum(row.label == name for row in rows) for name in packages} == dict.fromkeys(packages, count)
+    for split, size in SIZES.items():
+        assert Counter(row.label for row in splits[split]) == dict.fromkeys(fields, size)
     assert not set(NAMES) & sys.modules.keys()
 
 
-def test_the_same_packages_give_the_same_rows(packages: list[str]) -> None:
-    once = docstrings.build(packages, sizes=SIZES, min_train=11)
-    assert docstrings.build(packages, sizes=SIZES, min_train=11) == once
-
-
-def test_the_first_eight_packages_with_enough_rows_are_the_classes(packages: list[str], tmp_path: Path) -> None:
-    splits = docstrings.build(["no_such_package", *packages, "json"], sizes=SIZES, min_train=11)
-    assert {row.label for row in splits["train"]} == set(packages)
+def test_the_same_packages_give_the_same_rows(fields: dict[str, str], tmp_path: Path) -> None:
+    splits = docstrings.build(fields, sizes=SIZES)
+    assert docstrings.build(fields, sizes=SIZES) == splits
     paths = docstrings.write(splits, tmp_path / "data")
     assert paths == docstrings.split_paths(tmp_path / "data")
     for split, path in paths.items():
@@ -68,18 +60,34 @@ def test_the_first_eight_packages_with_enough_rows_are_the_classes(packages: lis
         ]
 
 
-def test_training_rows_are_what_the_other_splits_leave(packages: list[str]) -> None:
-    # Ten files of three rows each; the sentences that files repeat from the one before are dropped.
-    splits = docstrings.build(packages, sizes=MORE, min_train=21)
-    assert {split: len(rows) for split, rows in splits.items()} == {"test": 24, "validation": 48, "train": 21 * 8}
-    with pytest.raises(CompacterError):
-        docstrings.build(packages, sizes=MORE, min_train=22)
+def test_tests_and_what_lies_outside_the_folder_are_not_read(fields: dict[str, str]) -> None:
+    keys = {key for folder in fields.values() for file in docstrings._files(folder) for key in file}
+    assert len(keys) == 90 * len(fields) + 9  # the common things
+    assert not any("tests" in key or "outside" in key for key in keys)
 
 
-def test_too_few_packages_are_refused(packages: list[str]) -> None:
+# A field has 90 sentences in files of 0, 9 or 18, of which the other two splits leave 63.
+@pytest.mark.parametrize(("train", "fits"), [(63, True), (64, False)])
+def test_a_field_with_too_few_docstrings_is_refused(fields: dict[str, str], train: int, fits: bool) -> None:
+    sizes = {**SIZES, "train": train}
+    if fits:
+        assert len(docstrings.build(fields, sizes=sizes)["train"]) == train * len(fields)
+        return
     with pytest.raises(CompacterError) as caught:
-        docstrings.build([*packages[1:], "no_such_package"], sizes=SIZES, min_train=11)
+        docstrings.build(fields, sizes=sizes)
     assert caught.value.code is ErrorCode.E801
+
+
+def test_a_package_that_is_not_installed_is_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(CompacterError) as caught:
+        docstrings.build({**fields, "none": "no_such_package/field"}, sizes=SIZES)
+    assert caught.value.code is ErrorCode.E801
+
+
+def test_files_fill_a_split_with_the_fewest_rows_too_many() -> None:
+    assert docstrings._filling([9, 7, 4, 3], 10) == (1, 3)
+    assert docstrings._filling([9, 8, 6], 7) == (1,)
+    assert docstrings._filling([2, 3], 7) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +95,9 @@ def test_too_few_packages_are_refused(packages: list[str]) -> None:
     [
         ("Return the sum of two arrays. And more.", "Return the sum of two arrays."),
         ("Return the sum, e.g. of\n    two arrays.\n\nMore.", "Return the sum, e.g. of two arrays."),
-        ("Turn it into a numpy.ndarray or np.matrix.", "Turn it into a library.ndarray or library.matrix."),
-        ("A PyTorch tensor and a TORCH module.", "A library tensor and a library module."),
-        ("The torchbearer is no package here.", "The torchbearer is no package here."),
+        ("Turn it into a sympy.Matrix or nx.Graph.", "Turn it into a library.Matrix or library.Graph."),
+        ("A SymPy object and a NETWORKX graph.", "A library object and a library graph."),
+        ("The sympyx is no package here.", "The sympyx is no package here."),
         ("Too short.", None),
         ("add(x1, x2, /, out=None, *, where=True, 1, 2, 3, 4, 5, 6, 7)", None),
         ("word " * 30, None),
@@ -100,7 +108,7 @@ def test_first_sentences(docstring: str, sentence: str | None) -> None:
 
 
 def test_no_row_names_a_package() -> None:
-    for name in docstrings.PACKAGES:
+    for name in {folder.partition("/")[0] for folder in docstrings.FIELDS.values()}:
         masked = docstrings.first_sentence(f"This sentence is about {name} and nothing else.")
         assert masked == "This sentence is about library and nothing else."
 
