@@ -24,6 +24,11 @@ class Item:
         """The text, or the pair of texts."""
         return self.text if self.text_pair is None else (self.text, self.text_pair)
 
+    def as_dict(self) -> dict[str, object]:
+        """The text, or both, as JSON-compatible fields."""
+        pair = {} if self.text_pair is None else {"text_pair": self.text_pair}
+        return {"text": self.text, **pair}
+
 
 def read_items(texts: Sequence[str], source: str | None) -> list[Item]:
     """The texts of the command line, or else those of `source`.

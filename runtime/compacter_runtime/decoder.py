@@ -18,7 +18,7 @@ from compacter_core.graph_files import (
 from compacter_runtime.loading import open_session
 from compacter_runtime.model_inputs import Array
 
-_PAST: Final = "past_key_values."
+PAST: Final = "past_key_values."
 _PRESENT: Final = "present."
 _ENCODER: Final = ".encoder."
 _BRANCH: Final = "use_cache_branch"
@@ -116,7 +116,7 @@ class GraphDecoder:
         named: dict[str, Array] = dict(zip((value.name for value in session.get_outputs()), outputs, strict=True))
         # What is kept of the encoder does not change, and a merged decoder gives it in the first step alone.
         changed = [name for name in named if name.startswith(_PRESENT) and not (state.past and _ENCODER in name)]
-        state.past |= {name.replace(_PRESENT, _PAST): named[name] for name in changed}
+        state.past |= {name.replace(_PRESENT, PAST): named[name] for name in changed}
         return named[_LOGITS]
 
 

@@ -4,6 +4,7 @@ Beam search and sampling are `transformers.generate`'s, which runs the same grap
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,25 @@ from compacter_runtime.text import TOKENIZER_FILE, Text, TextEncoder
 _TOKENS, _MASK = "input_ids", "attention_mask"
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a model wrote after one text.
+
+    Args:
+        text: without special tokens.
+        tokens: all of them, the one that ends the row included, and none behind it.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+
+
 class Generator:
     """A model that writes: the graphs of a decoder, or of an encoder with its decoders, in ONNX Runtime.
 
     Args:
-        directory: as `compacter export` or `compacter graft` wrote it. Where there is a merged decoder, it is taken.
+        model: the directory, as `compacter export` or `compacter graft` wrote it, or the `.onnx` file of a decoder
+            alone. Where there is a merged decoder, it is taken.
         providers: execution providers, as for `Session`.
         intra_op_threads: threads inside one operation; None leaves it to ONNX Runtime.
 
@@ -43,13 +58,17 @@ class Generator:
     """
 
     def __init__(
-        self, directory: Path | str, *, providers: Sequence[str] | None = None, intra_op_threads: int | None = None
+        self, model: Path | str, *, providers: Sequence[str] | None = None, intra_op_threads: int | None = None
     ) -> None:
-        self.directory = Path(directory)
-        files = graph_files(self.directory, merged=(self.directory / MERGED_DECODER_FILE).exists())
+        path = Path(model)
+        is_file = path.suffix == ".onnx"
+        self.directory = path.parent if is_file else path
+        files = [path] if is_file else graph_files(path, merged=(path / MERGED_DECODER_FILE).exists())
         self._has_encoder = len(files) > 1
         self.settings = GenerationSettings.of(self.directory)
-        self.adapters = GraphAdapters([open_session(path, providers, intra_op_threads) for path in files])
+        sessions = [open_session(file, providers, intra_op_threads) for file in files]
+        self.providers: tuple[str, ...] = tuple(sessions[0].get_providers())
+        self.adapters = GraphAdapters(sessions)
 
     def load_adapter(self, source: Path | str | Adapter) -> PackedAdapter:
         """An adapter for runs of a swappable model; arguments and errors as `Session.load_adapter`."""
@@ -89,10 +108,20 @@ class Generator:
 
     def write(self, texts: Sequence[Text], *, adapter: AdapterChoice = None, max_new_tokens: int = 20) -> list[str]:
         """What is written after each text, as text; arguments and errors as `generate`."""
+        return [one.text for one in self.written(texts, adapter=adapter, max_new_tokens=max_new_tokens)]
+
+    def written(
+        self, texts: Sequence[Text], *, adapter: AdapterChoice = None, max_new_tokens: int = 20
+    ) -> list[Written]:
+        """What is written after each text, with its tokens; arguments and errors as `generate`."""
+        if not texts:
+            return []
         prompts, mask = self._arrays(texts)
         arrays = {_TOKENS: prompts, _MASK: mask}
         tokens = self.generate(arrays, adapter=adapter, max_new_tokens=max_new_tokens)
-        return self._encoder.decode(tokens[:, 1 if self._has_encoder else prompts.shape[1] :])
+        new = tokens[:, 1 if self._has_encoder else prompts.shape[1] :]
+        rows = [self._ended(row) for row in new.tolist()]
+        return [Written(*both) for both in zip(self._encoder.decode(rows), rows, strict=True)]
 
     @cached_property
     def _encoder(self) -> TextEncoder:
@@ -121,7 +150,19 @@ class Generator:
                 value={name: np.shape(array) for name, array in inputs.items()},
                 expected=f"{_TOKENS} [rows, length] of integers, and perhaps {_MASK} of the same shape",
             )
+        if not mask.any(axis=1).all():
+            raise CompacterError(
+                ErrorCode.E703,
+                "an input without tokens",
+                value=f"input {int(mask.any(axis=1).argmin())}",
+                expected="at least one token in every row",
+            )
         return tokens.astype(np.int64), mask.astype(np.int64)
+
+    def _ended(self, row: list[int]) -> tuple[int, ...]:
+        """The tokens of a row up to its end."""
+        end = next((index for index, token in enumerate(row) if token in self.settings.ends), len(row))
+        return tuple(row[: end + 1])
 
     def _starts(self, rows: int) -> Array:
         if self.settings.start is None:

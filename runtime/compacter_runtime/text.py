@@ -73,9 +73,9 @@ class TextEncoder:
             chunk = [_checked(text, start + i) for i, text in enumerate(texts[start : start + _CHUNK])]
             yield from self._tokenizer.encode_batch(chunk)
 
-    def decode(self, rows: NDArray[np.int64]) -> list[str]:
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The texts of rows of tokens, without special ones."""
-        texts: list[str] = self._tokenizer.decode_batch([row.tolist() for row in rows])
+        texts: list[str] = self._tokenizer.decode_batch(rows)
         return texts
 
     def collate(self, encodings: Sequence[Encoding], names: Sequence[str]) -> dict[str, NDArray[np.int64]]:

@@ -30,6 +30,7 @@ from compacter_runtime.onnx_adapter import pack, write_packed
 from tests.exporters_backbone.backends import BACKENDS
 from tests.exporters_backbone.generators import Generator, trained
 from tests.exporters_backbone.test_graph_sets import part
+from tests.support.served import served_tokenizer
 
 OPEN = (Linkage.SWAPPABLE, Linkage.BANK)
 
@@ -161,17 +162,45 @@ def test_graphs_that_were_not_opened_together_are_refused(
     assert caught.value.code is ErrorCode.E601
 
 
-def test_the_commands_open_pack_and_verify_directories(
-    generator: Generator, adapter: Adapter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "adapter.safetensors"
-    save_adapter(adapter, file)
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command line with --json and returns its result, or the error's fields."""
 
-    def call(*line: object, code: int = 0) -> Any:
+    def run(*line: object, code: int = 0) -> Any:
         assert main([*map(str, line), "--json"]) == code
         shown = capsys.readouterr()
         return json.loads(shown.err)["error"] if code == 2 else json.loads(shown.out)
 
+    return run
+
+
+def test_the_command_that_writes_takes_every_linkage(
+    generator: Generator, adapter: Adapter, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The same tokens from a merged model, and from open ones that are given the adapter."""
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(adapter, file)
+    folders = {linkage: tmp_path / linkage for linkage in Linkage}
+    for linkage, folder in folders.items():
+        call("graft", generator.graphs, file, "-o", folder, "--linkage", linkage)
+        served_tokenizer().save(str(folder / "tokenizer.json"))
+    texts = ["a b c", "d", "e f"]
+    bare = call("run", folders[Linkage.SWAPPABLE], *texts)["texts"]
+    merged = call("run", folders[Linkage.MERGED], *texts)["texts"]
+    assert [row["tokens"] for row in bare] != [row["tokens"] for row in merged]
+    assert [tuple(row["tokens"]) for row in merged] == [
+        one.tokens for one in GraphGenerator(folders[Linkage.MERGED]).written(texts)
+    ]
+    for linkage in OPEN:
+        assert call("run", folders[linkage], *texts, "--adapter", file, "--batch-size", 32)["texts"] == merged
+    assert call("run", folders[Linkage.MERGED], "a", "--adapter", file, code=2)["code"] == "E703"
+
+
+def test_the_commands_open_pack_and_verify_directories(
+    generator: Generator, adapter: Adapter, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(adapter, file)
     for linkage in OPEN:
         report = call("graft", generator.graphs, file, "-o", tmp_path / linkage, "--linkage", linkage)
         assert set(report["graphs"]) == {path.name for path in generator.graphs.glob("*.onnx")}

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_runtime import Generator
 from compacter_runtime.generation_settings import GenerationSettings
+from compacter_runtime.generator import Written
 from tests.support.blocking import run_blocked
 from tests.support.served import END, START, WORDS
-from tests.support.writing import PADDING, VOCABULARY, sums, write_decoder
+from tests.support.writing import PADDING, VOCABULARY, sums, write_decoder, write_encoder_decoder
 
 PROMPTS = st.lists(st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=4), min_size=1, max_size=3)
 
@@ -67,6 +68,29 @@ def test_texts_become_texts(generator: Generator) -> None:
     ]
 
 
+def test_what_was_written_ends_where_the_row_ends(tmp_path: Path) -> None:
+    """`[CLS] a [SEP]` is 1 4 2, and goes on with 7, 14; with b for a it is 1 5 2, and goes on with 8, 16, 12, 4."""
+    generator = Generator(write_decoder(tmp_path, {"eos_token_id": 14}))
+    expected = [Written("d k", (7, 14)), Written("e m i a", (8, 16, 12, 4))]
+    assert generator.written(["a", "b"], max_new_tokens=4) == expected
+    assert generator.written([]) == []
+
+
+def test_behind_an_encoder(tmp_path: Path) -> None:
+    """The decoder starts with 1; the encoder's tokens are added to its own in every step."""
+    generator = Generator(write_encoder_decoder(tmp_path, {"decoder_start_token_id": 1}))
+    inputs = {"input_ids": [[3, 2], [4, 9]], "attention_mask": [[1, 1], [1, 0]]}
+    expected = [[1, 6, 12, 4], [1, 5, 10, 0]]
+    assert generator.generate(inputs, max_new_tokens=3).tolist() == expected
+
+
+def test_a_file_of_a_decoder(generator: Generator) -> None:
+    inputs = {"input_ids": [[1, 2]]}
+    one = Generator(generator.directory / "model.onnx")
+    assert np.array_equal(one.generate(inputs), generator.generate(inputs))
+    assert one.providers == generator.providers == ("CPUExecutionProvider",)
+
+
 @pytest.mark.parametrize(
     ("call", "code"),
     [
@@ -77,6 +101,7 @@ def test_texts_become_texts(generator: Generator) -> None:
         (lambda one: one.generate({"input_ids": [[1]], "attention_mask": [[1, 1]]}), ErrorCode.E703),
         (lambda one: one.generate({"input_ids": [[1]], "token_type_ids": [[1]]}), ErrorCode.E703),
         (lambda one: one.generate({}), ErrorCode.E703),
+        (lambda one: one.generate({"input_ids": [[1], [1]], "attention_mask": [[1], [0]]}), ErrorCode.E703),
         (lambda one: one.generate({"input_ids": [[1]]}, adapter="mine"), ErrorCode.E703),
         (lambda one: one.load_adapter("mine"), ErrorCode.E703),
         (lambda one: one.adapters.add("mine"), ErrorCode.E703),
