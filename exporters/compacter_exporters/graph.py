@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.graph_order import check_outputs, put_in_order
 
 STANDARD_DOMAINS: Final = ("", "ai.onnx")
 
@@ -40,7 +41,7 @@ def load_graph(path: Path) -> ir.Model:
 
     Raises:
         CompacterError: E005 if the file cannot be read or is no ONNX model, or if its external data is missing
-            or outside its directory.
+            or outside its directory; E005 as `check_outputs`.
     """
     try:
         model = ir.load(path)
@@ -54,21 +55,9 @@ def load_graph(path: Path) -> ir.Model:
         raise CompacterError(ErrorCode.E005, "an ONNX model without nodes", value=str(path))
     for tensor in external_tensors(model):
         _check_data(tensor, path)
-    if not _is_sorted(model.graph):
-        model.graph.sort()
+    check_outputs(model)
+    put_in_order(model)
     return model
-
-
-def _is_sorted(graph: ir.Graph) -> bool:
-    """Whether every node stands behind those it reads from. ONNX demands it, but some converters append nodes."""
-    seen: set[ir.Node] = set()
-    for node in graph:
-        if any(
-            value is not None and (maker := value.producer()) is not None and maker not in seen for value in node.inputs
-        ):
-            return False
-        seen.add(node)
-    return True
 
 
 def _check_data(tensor: ir.ExternalTensor, model: Path) -> None:
@@ -185,6 +174,23 @@ def other_input(node: ir.Node, value: ir.Value) -> ir.Value | None:
 def consumers(value: ir.Value, *op_types: str) -> list[ir.Node]:
     """The standard nodes of these types that read a value, each once, in no particular order."""
     return [node for node in value.consumers() if is_op(node, *op_types)]
+
+
+def depends_on_inputs(value: ir.Value | None) -> bool:
+    """Whether a value changes with what the model is given."""
+    waiting, seen = [value], set[ir.Value]()
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.add(one)
+        producer = one.producer()
+        if producer is None:
+            if not one.is_initializer():
+                return True
+            continue
+        waiting += producer.inputs
+    return False
 
 
 def width(value: ir.Value) -> int | None:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import ATTACH_PRESETS, Projection
@@ -92,3 +93,44 @@ def test_a_branch_that_no_input_decides_cannot_be_verified(tmp_path: Path) -> No
     with pytest.raises(CompacterError) as caught:
         verify(tmp_path / "merged.onnx", adapter)
     assert caught.value.code is ErrorCode.E604
+
+
+@pytest.mark.spec("ONX-44")
+def test_nodes_behind_the_branches_that_read_them_are_sorted(tmp_path: Path) -> None:
+    backbone, adapter = make(tmp_path)
+    model = onnx.load(backbone)
+    (branching,) = (node for node in model.graph.node if node.op_type == "If")
+    for attribute in branching.attribute:
+        for node in attribute.g.node:
+            node.input[:] = ["tokens" if name == "input_ids" else name for name in node.input]
+    model.graph.node.append(onnx.helper.make_node("Identity", ["input_ids"], ["tokens"]))
+    onnx.save(model, tmp_path / "unsorted.onnx")
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.checker.check_model(model)
+    for source, target in ((backbone, "expected.onnx"), (tmp_path / "unsorted.onnx", "merged.onnx")):
+        graft(source, adapter, tmp_path / target)
+    for flag in (True, False):
+        np.testing.assert_array_equal(
+            run(tmp_path / "merged.onnx", flag0=flag), run(tmp_path / "expected.onnx", flag0=flag)
+        )
+
+
+@pytest.mark.spec("ONX-44")
+def test_a_branch_that_a_converter_broke_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime's converter to fp16, where branches put out values of the same names as the model."""
+    backbone, adapter = make(tmp_path)
+    model = onnx.load(backbone)
+    (branching,) = (node for node in model.graph.node if node.op_type == "If")
+    for attribute in branching.attribute:
+        old, new = attribute.g.output[0].name, model.graph.output[0].name
+        attribute.g.output[0].name = new
+        for node in attribute.g.node:
+            node.output[:] = [new if name == old else name for name in node.output]
+    onnx.save(model, tmp_path / "same-names.onnx")
+    graft(tmp_path / "same-names.onnx", adapter, tmp_path / "merged.onnx")
+    onnx.save(convert_float_to_float16(model, keep_io_types=True), tmp_path / "broken.onnx")
+    with pytest.raises(Exception, match="Subgraph output"):
+        onnxruntime.InferenceSession(str(tmp_path / "broken.onnx"))
+    with pytest.raises(CompacterError, match="nothing in it computes") as caught:
+        graft(tmp_path / "broken.onnx", adapter, tmp_path / "merged.onnx")
+    assert caught.value.code is ErrorCode.E005
