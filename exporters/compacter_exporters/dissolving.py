@@ -93,7 +93,7 @@ def emit_dissolved(emitter: Emitter, layer: Linear, site: SiteParameters, sketch
         raise CompacterError(
             ErrorCode.E605,
             f"the weight of {layer.node.name} is too coarse for an adapter to be recognised in it",
-            value=layer.dtype.name,
+            value=layer.dtype.name if layer.quantised is None else f"quantised, in {layer.node.op_type}",
             expected="float32 or float64",
             remedy="Use the form auto, or dissolve the adapter before the weights are rounded.",
         )

@@ -25,6 +25,7 @@ from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
+from tests.exporters.quantising import Bits4, bits4
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
 from tests.support.strategies import projections
 
@@ -220,6 +221,13 @@ def test_another_placement_is_refused(tmp_path: Path, attach: Attach) -> None:
 @pytest.mark.spec("ONX-30")
 def test_half_precision_is_refused(tmp_path: Path) -> None:
     refused(*built(tmp_path, StackOptions(dtype=np.float16)), "too coarse")
+
+
+@pytest.mark.spec("ONX-30")
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    backbone, adapter = built(tmp_path)
+    (tmp_path / "quantised").mkdir()
+    refused(bits4(backbone, tmp_path / "quantised/backbone.onnx", Bits4()), adapter, "quantised, in MatMulNBits")
 
 
 @pytest.mark.spec("ONX-30")
