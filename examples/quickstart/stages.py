@@ -32,7 +32,7 @@ MAX_LENGTH: Final = 64
 # weights take larger steps than pretrained ones.
 ADAPTER: Final = AdapterRecipe(train_pooler=True, head_learning_rate=1e-2, pretrained_learning_rate=1e-3)
 FULL: Final = FullRecipe()
-SCHEDULE: Final = Schedule(epochs=6, batch_size=16)
+SCHEDULE: Final = Schedule(epochs=3, batch_size=16)
 
 
 class Stages:
