@@ -15,7 +15,8 @@ largest bottleneck, n and r of the projections, in and out the sizes of a projec
     up.bias                      [S, 1, d]          scaling bu
     scaling                      [S, 1, d]          if trained by channel, or by site with shared fast weights; else
                                                     part of the up-projection
-    overrides                    [O, d]             replaced tensors in the template's order
+    overrides                    [O, d]             replaced tensors in the template's order, as norms use them (ONX-45)
+    overrides.<size>             [O, size]          those of another size than d, as ALBERT's embeddings have
     head.<layer>.weight          [in, out]          out of the last layer: of the largest head in the bank
     head.<layer>.bias            [1, out]           minus infinity where an adapter has no label
 
@@ -33,6 +34,7 @@ import numpy as np
 from compacter_core.adapter import Adapter, Array, ProjectionParameters
 from compacter_core.config import AdapterConfig, Projection
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.gains import consumed_overrides
 from compacter_core.layout import Part, Side
 from compacter_core.linkage.dense import bias_behind
 from compacter_core.linkage.description import Description
@@ -43,6 +45,7 @@ from compacter_core.vocabulary import ProjectionKind, ScalingKind
 
 ADAPTER_ID: Final = "adapter_id"
 PREFIX: Final = "compacter/bank"
+OVERRIDES: Final = "overrides"
 _REMEDY: Final = "Graft the bank again with this adapter as the template."
 
 
@@ -77,9 +80,15 @@ class BankLayout:
         return max(site.bottleneck_size for site in self.config.sites)
 
     @property
-    def overrides(self) -> tuple[str, ...]:
-        """Names of the replaced tensors, in order."""
-        return tuple(override.name for override in self.config.overrides)
+    def overrides(self) -> dict[str, list[str]]:
+        """Names of the replaced tensors, in order, by the bank's tensor that they are rows of."""
+        rows: dict[str, list[str]] = {}
+        for override in self.config.overrides:
+            size = self.description.replaced(Part.OVERRIDE, override.name).size
+            rows.setdefault(OVERRIDES if size == self.config.hidden_size else f"{OVERRIDES}.{size}", []).append(
+                override.name
+            )
+        return rows
 
     @property
     def has_scaling(self) -> bool:
@@ -209,11 +218,11 @@ class BankLayout:
     def _replaced(self, adapter: Adapter | None) -> dict[str, Array]:
         """The entries of replaced tensors and of the head: the adapter's, or else the backbone's."""
         entry: dict[str, Array] = {}
-        own: Mapping[str, Array] = {} if adapter is None else adapter.part(Part.OVERRIDE)
-        if self.overrides:
-            rows = [own.get(name, None) for name in self.overrides]
-            kept = [self.description.replaced(Part.OVERRIDE, name) for name in self.overrides]
-            entry["overrides"] = np.stack([b if a is None else a for a, b in zip(rows, kept, strict=True)])
+        own: Mapping[str, Array] = {} if adapter is None else consumed_overrides(adapter)
+        for tensor, names in self.overrides.items():
+            rows = [own.get(name, None) for name in names]
+            kept = [self.description.replaced(Part.OVERRIDE, name) for name in names]
+            entry[tensor] = np.stack([b if a is None else a for a, b in zip(rows, kept, strict=True)])
         head = self.config.head
         if head is None:
             return entry

@@ -4,7 +4,7 @@
     compacter/<site>/down.bias     bd or, where the adapter reads m = h - b, bd + b Wd [k]       default [0]
     compacter/<site>/up.weight     scaling Wu [k, d]       default [0, d]
     compacter/<site>/up.bias       scaling bu [d]          default zeros
-    compacter/override/<name>      a replaced tensor       default: the backbone's
+    compacter/override/<name>      a replaced tensor, 1 + weight for a norm that uses that; default: the backbone's
     compacter/head/<name>          a tensor of the head    default: no rows, which stands for the backbone's
 
 k is the adapter's own: with k = 0 a product is the empty sum, zero, and the graph is the backbone. All are computed in
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from compacter_core.adapter import Adapter, Array
+from compacter_core.gains import consumed_overrides
 from compacter_core.layout import Part
 from compacter_core.linkage.dense import Dense, bias_behind
 from compacter_core.linkage.description import Description
@@ -53,8 +54,8 @@ def swappable_tensors(description: Description, adapter: Adapter) -> dict[str, A
             np.zeros(adapter.config.hidden_size) if dense.bu is None else dense.bu,
         )
         tensors |= {site_input(site.id, name): array for name, array in zip(SITE_TENSORS, arrays, strict=True)}
-    for part in (Part.OVERRIDE, Part.HEAD):
-        tensors |= {part_input(part, name): array for name, array in adapter.part(part).items()}
+    tensors |= {part_input(Part.OVERRIDE, name): array for name, array in consumed_overrides(adapter).items()}
+    tensors |= {part_input(Part.HEAD, name): array for name, array in adapter.part(Part.HEAD).items()}
     return {name: np.ascontiguousarray(array.astype(description.dtype.memory)) for name, array in tensors.items()}
 
 

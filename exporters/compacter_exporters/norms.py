@@ -11,16 +11,12 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Array
-from compacter_core.config import Backbone
 from compacter_exporters.fused import embeddings
 from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other_input, producer_of
 from compacter_exporters.rms_norms import find_rms_norm
 
 _SQUARE: Final = 2
-_GAIN_PLUS_ONE: Final = ("gemma",)
-"""Model types whose norms multiply with 1 + weight."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +53,6 @@ def find_norms(graph: ir.Graph) -> list[Norm]:
         if norm is not None:
             found.append(norm)
     return found
-
-
-def consumed_gain(weight: Array, backbone: Backbone | None) -> Array:
-    """What a graph multiplies with where the backbone's norm has that weight: 1 + weight in Gemma, else the weight."""
-    is_shifted = backbone is not None and backbone.model_type in _GAIN_PLUS_ONE
-    return 1.0 + weight.astype(np.float64) if is_shifted else weight
 
 
 def _root_mean_square(node: ir.Node) -> Norm | None:

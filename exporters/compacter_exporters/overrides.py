@@ -11,12 +11,12 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import Backbone, Override
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.layout import Part
+from compacter_core.gains import consumed_overrides
 from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.graph import Slot
 from compacter_exporters.linears import Linear
-from compacter_exporters.norms import Norm, consumed_gain
+from compacter_exporters.norms import Norm
 from compacter_exporters.rewire import replace_input
 
 
@@ -35,7 +35,7 @@ def override_slots(
             tensor; E405 for one of a kind that cannot be located in a graph.
     """
     config = adapter.config
-    values = adapter.part(Part.OVERRIDE)
+    values = consumed_overrides(adapter)
     slots: dict[str, tuple[Slot, Array]] = {}
     for override in config.overrides:
         if override.kind is OverrideKind.NORM:
@@ -50,8 +50,6 @@ def override_slots(
                 expected="norm or bias",
             )
         array = values[override.name]
-        if override.kind is OverrideKind.NORM and override.name.endswith(".weight"):
-            array = consumed_gain(array, config.backbone)
         if slot.array().size != array.size:
             raise CompacterError(
                 ErrorCode.E404,

@@ -21,6 +21,7 @@ from compacter_exporters.quantised import refuse_static
 from compacter_exporters.regions import Region
 from compacter_exporters.shared_layers import norms_of_calls
 from compacter_exporters.sites import FoundSite, find_calls, find_sites
+from compacter_exporters.table_norms import in_place
 
 _SPLITTING: Final = ("Reshape", "Transpose")
 
@@ -50,7 +51,11 @@ class Present:
 
 
 def present_in(
-    regions: Iterable[Region], adapter: Adapter, *, linears: Callable[[ir.Graph], list[Linear]] = find_linears
+    regions: Iterable[Region],
+    adapter: Adapter,
+    *,
+    linears: Callable[[ir.Graph], list[Linear]] = find_linears,
+    norms: Callable[[ir.Graph], list[Norm]] = find_norms,
 ) -> list[Present]:
     """The adapter's stacks in those graphs of a model that hold any.
 
@@ -58,19 +63,22 @@ def present_in(
         regions: the graphs.
         adapter: the adapter.
         linears: what the linear layers of a graph are.
+        norms: what the norms of a graph are.
 
     Raises:
-        CompacterError: E403 and E604, as `find_calls`.
+        CompacterError: E403 and E604, as `find_calls`; E604 as `norms_of_calls` and `in_place`.
     """
     present = []
     for region in regions:
         calls = find_calls(linears(region.graph), adapter)
-        counted = counted_norms(find_norms(region.graph), adapter.config.hidden_size) if calls else []
+        if not calls:
+            continue
+        counted, fitting = in_place(counted_norms(norms(region.graph), adapter.config.hidden_size), adapter)
         norms_of = norms_of_calls(counted, len(calls), adapter.config)
-        for call, (sites, norms) in enumerate(zip(calls, norms_of, strict=True)):
-            is_whole = len(sites) == len(adapter.config.sites) and len(norms) == len(_described_norms(adapter))
-            part = adapter if is_whole else restrict(adapter, {one.site.stack for one in sites.values()})
-            present.append(Present(region, part, sites, norms, call))
+        for call, (sites, of_call) in enumerate(zip(calls, norms_of, strict=True)):
+            is_whole = len(sites) == len(adapter.config.sites) and len(of_call) == len(_described_norms(fitting))
+            part = fitting if is_whole else restrict(fitting, {one.site.stack for one in sites.values()})
+            present.append(Present(region, part, sites, of_call, call))
     return present
 
 

@@ -26,14 +26,14 @@ def norms_of_calls(norms: Sequence[Norm], calls: int, config: AdapterConfig) -> 
     Norms of one module are those with the same gain and bias. A grafted graph may have several of them in each call.
 
     Args:
-        norms: of a graph.
+        norms: of a graph; none where nobody asks for them.
         calls: how often its layers are called.
         config: of the adapter.
 
     Raises:
         CompacterError: E604 if there are not as many different norms as the backbone has modules, each in every call.
     """
-    if calls <= 1:
+    if calls <= 1 or not norms:
         return [list(norms)] * calls
     places: dict[tuple[bytes, bytes], list[int]] = {}
     for index, norm in enumerate(norms):

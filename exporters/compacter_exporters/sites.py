@@ -91,8 +91,8 @@ def find_calls(layers: Sequence[Linear], adapter: Adapter) -> list[dict[str, Fou
     if not any(sketched.holds(adapter.sketches.get(weight_name(site.id))) for site in sites):
         return []
     matches = {site.id: _of_one_weight(_matches(site, sketched, adapter)) for site in sites}
-    for several in matches.values():
-        _check_sketched(several[0], adapter)
+    for one in (one for several in matches.values() for one in several):
+        _check_sketched(one, adapter)
     counts = {site_id: len(several) for site_id, several in matches.items()}
     if len(set(counts.values())) > 1:
         raise CompacterError(
@@ -156,9 +156,11 @@ def _find(site: Site, sketched: LayerSketches, adapter: Adapter) -> FoundSite:
 
 
 def _of_one_weight(matches: list[FoundSite]) -> list[FoundSite]:
-    """The matches, all of which are calls of the same layer."""
+    """The matches, all of which are calls of the same layer; quantisers may leave the weight of some as it was."""
     first = matches[0].linear
     for other in (match.linear for match in matches[1:]):
+        if first.quantised is not None or other.quantised is not None:
+            continue  # both are the sketched weight, up to a step
         same_tensor = other.node.inputs[1] is first.node.inputs[1]
         if not same_tensor and not np.array_equal(other.values(), first.values()):
             raise _ambiguous(matches[0].site, matches)

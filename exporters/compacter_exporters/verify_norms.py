@@ -7,14 +7,14 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Adapter, Array
-from compacter_core.layout import Part
+from compacter_core.gains import consumed_overrides
 from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.checks import Check, Numbers, check_norm, check_rms_norm, failed
 from compacter_exporters.fused.bounds import fused_sum_error
 from compacter_exporters.fused.skip_norms import fused_sum
 from compacter_exporters.graph import Slot
 from compacter_exporters.located import LocatedSite
-from compacter_exporters.norms import Norm, consumed_gain
+from compacter_exporters.norms import Norm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +74,8 @@ class NormVerifier:
         return checks | {key: self._check(module, norm, run) for key, (module, norm) in self.norms.items()}
 
     def _check(self, module: str, norm: Norm, run: Mapping[str, Array]) -> Check:
-        overrides = self.adapter.part(Part.OVERRIDE)
-        weight = overrides.get(f"{module}.weight")
-        wanted = None if weight is None else consumed_gain(weight, self.adapter.config.backbone)
-        gain, gain_ok = _consumed(norm.gain, wanted)
+        overrides = consumed_overrides(self.adapter)
+        gain, gain_ok = _consumed(norm.gain, overrides.get(f"{module}.weight"))
         bias, bias_ok = (None, True) if norm.bias is None else _consumed(norm.bias, overrides.get(f"{module}.bias"))
         # A model in half precision may normalise in single, but what enters and leaves is stored in half.
         numbers = Numbers.of(self.dtype or norm.gain.constant.dtype)

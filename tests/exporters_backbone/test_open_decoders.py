@@ -29,7 +29,11 @@ Make = Callable[[Backend, str], Generator]
 BEAMS = (1, 3)
 PRESETS = ("houlsby", "pfeiffer", "parallel")
 # One of each kind: T5 and BART in several graphs, in optimum's exports with branches too; GPT-2 and Llama in one.
-MODEL_TYPES = {Backend.TRANSFORMERS: ("gpt2", "llama", "t5"), Backend.OPTIMUM: ("bart", "gpt2", "llama", "t5")}
+# Gemma's norms multiply with 1 + weight.
+MODEL_TYPES = {
+    Backend.TRANSFORMERS: ("gemma", "gpt2", "llama", "t5"),
+    Backend.OPTIMUM: ("bart", "gemma", "gpt2", "llama", "t5"),
+}
 CASES = [(backend, model_type) for backend in BACKENDS for model_type in MODEL_TYPES[backend]]
 
 
@@ -73,7 +77,7 @@ def mixed(first: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return rows[:, : int((rows != PAD).any(dim=0).nonzero().max()) + 1]
 
 
-@pytest.mark.spec("ONX-4", "LNK-1", "LNK-2", "LNK-11", "LNK-19")
+@pytest.mark.spec("ONX-4", "ONX-45", "LNK-1", "LNK-2", "LNK-11", "LNK-19")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_tokens_are_pytorchs_in_every_linkage(generator: Generator, preset: str, tmp_path: Path) -> None:
     model, prompts = generator.model, generator.prompts

@@ -10,8 +10,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from compacter_core.adapter import Adapter
 from compacter_core.config import ATTACH_PRESETS
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import adapter_bytes
@@ -27,6 +29,7 @@ from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.linkage.swappable import graft_swappable
 from compacter_exporters.metadata import extract
 from compacter_exporters.norms import find_norms
+from compacter_exporters.quiet import quiet
 from compacter_exporters.verify import verify
 from compacter_runtime import Session
 from tests.exporters_backbone.backends import BACKENDS
@@ -175,10 +178,77 @@ def test_a_call_without_the_adapter_fails_verification(albert: Albert, tmp_path:
     assert failed[0].startswith("merged call 2")
 
 
-@pytest.mark.parametrize("open_graph", [graft_swappable, graft_bank])
-def test_open_linkages_are_refused(albert: Albert, open_graph: Callable[..., Any], tmp_path: Path) -> None:
+OPENERS = pytest.mark.parametrize("opener", [graft_swappable, graft_bank])
+
+
+def run_open(path: Path, adapter: Adapter | None, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """The logits; in a bank every other row has the adapter, if there is one."""
+    session = Session(path)
+    choice: Any = None
+    if adapter is not None:
+        name = session.bank.add(adapter) if session.has_bank else session.load_adapter(adapter)
+        choice = [name, None, name] if session.has_bank else name
+    return np.asarray(session.run(inputs, adapter=choice)["logits"])
+
+
+@pytest.mark.spec("ONX-45", "LNK-1", "LNK-11", "LNK-12")
+@OPENERS
+def test_every_call_takes_the_same_adapter(albert: Albert, opener: Callable[..., Any], tmp_path: Path) -> None:
+    model, graph = albert.model, tmp_path / "open.onnx"
+    adapter = attach_trained(model).to_adapter()
+    opener(albert.backbone, adapter, graph)
+    inputs = inputs_of(Session(albert.backbone))
+    with torch.no_grad():
+        expected = logits(model, {"input_ids": torch.from_numpy(inputs["input_ids"])}).numpy()
+    detach(model)
+    bare = Session(albert.backbone).run(inputs)["logits"]
+    got, without = run_open(graph, adapter, inputs), run_open(graph, None, inputs)
+    if opener is graft_bank:
+        expected[1::2] = bare[1::2]
+    assert np.abs(got - expected).max() <= RELATIVE_LIMIT * np.abs(expected).max()
+    assert np.abs(without - bare).max() <= (0 if opener is graft_swappable else RELATIVE_LIMIT * np.abs(bare).max())
+    report = verify(graph, adapter)
+    assert report.ok, report.as_text()
+    assert sum("call 2: encoder" in name for name in report.sites) == len(adapter.config.sites) * (
+        2 if opener is graft_bank else 1
+    )
+    names = [str(node.name) for node in load_graph(graph).graph if str(node.name).startswith("compacter/")]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.spec("ONX-45")
+@OPENERS
+def test_an_open_call_without_the_adapter_fails_verification(
+    albert: Albert, opener: Callable[..., Any], tmp_path: Path
+) -> None:
     adapter = attach_trained(albert.model).to_adapter()
     detach(albert.model)
-    with pytest.raises(CompacterError, match="linkage merged") as caught:
-        open_graph(albert.backbone, adapter, tmp_path / "open.onnx")
-    assert caught.value.code is ErrorCode.E605
+    opener(albert.backbone, adapter, tmp_path / "open.onnx")
+    model = onnx.load(tmp_path / "open.onnx")
+    first, second = (
+        next(node for node in model.graph.node if node.name.endswith(f"encoder.0.ffn{call}/up/biased"))
+        for call in ("", "/call2")
+    )
+    second.input[0], second.input[1] = second.input[1], second.input[0]
+    index = next(i for i, name in enumerate(second.input) if "call2" in name)
+    second.input[index] = first.input[index]
+    onnx.save(model, tmp_path / "open.onnx")
+    failed = [name for name, check in verify(tmp_path / "open.onnx", adapter).sites.items() if not check.ok]
+    assert failed
+    assert all("call 2: encoder.0.ffn" in name for name in failed)
+
+
+@pytest.mark.spec("ONX-37")
+def test_one_call_may_be_quantised_and_another_not(albert: Albert, tmp_path: Path) -> None:
+    adapter = attach_trained(albert.model).to_adapter()
+    detach(albert.model)
+    *_, last = [
+        one.node.name for one in find_linears(load_graph(albert.backbone).graph) if one.weight.shape == (24, 16)
+    ]
+    mixed, merged = tmp_path / "mixed.onnx", tmp_path / "merged.onnx"
+    with quiet():
+        quantize_dynamic(onnx.load(albert.backbone), mixed, nodes_to_quantize=[last], weight_type=QuantType.QInt8)
+    graft(mixed, adapter, merged)
+    report = verify(merged, adapter)
+    assert report.ok, report.as_text()
+    assert sum(one.quantised is not None for one in find_linears(load_graph(merged).graph)) == 1

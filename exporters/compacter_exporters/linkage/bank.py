@@ -14,7 +14,7 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.layout import Part, Side
-from compacter_core.linkage.bank import BankLayout
+from compacter_core.linkage.bank import OVERRIDES, BankLayout
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import ProjectionKind
@@ -71,7 +71,7 @@ def _open_model(places: Places, layout: BankLayout) -> None:
 
 def _site_tensors(rows: Rows, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, dict[str, ir.Value]]:
     """The tensors of each site, [B, 1, ...]."""
-    stacked = {name: array for name, array in neutral.items() if not name.startswith(("overrides", "head."))}
+    stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
     gathered = prepare(rows, layout, {name: rows.gather(name, array) for name, array in stacked.items()})
     sites = [site.id for site in layout.config.sites]
     counts = {name: array.shape[0] for name, array in stacked.items()}
@@ -90,9 +90,8 @@ def _rules(counts: Mapping[str, int], side: Side) -> int:
 
 
 def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
-    site_id, config = place.site.id, layout.config
-    labels = {"compacter.site": site_id}
-    emitter = Emitter(place.graph, f"compacter/bank/{site_id}", rows.dtype, labels, home=rows.graph)
+    config, labels = layout.config, {"compacter.site": place.site.id}
+    emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
     opset = places.model.graph.opset_imports.get("", 1)
 
     def delta(x: ir.Value) -> ir.Value:

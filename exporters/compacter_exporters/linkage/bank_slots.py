@@ -2,32 +2,29 @@
 
 from collections.abc import Mapping
 
-import onnx_ir as ir
-
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.bank import BankLayout
 from compacter_exporters.fused import embeddings
 from compacter_exporters.fused.parts import is_contrib
-from compacter_exporters.graph import Slot
+from compacter_exporters.graph import Slot, depends_on_inputs
 from compacter_exporters.linkage.bank_rows import Rows
 from compacter_exporters.linkage.opened import Places
 from compacter_exporters.rewire import replace_input
 
 
 def open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: Mapping[str, Array]) -> None:
-    """Let each replaced tensor be the row's own: [B, 1, d].
+    """Let each replaced tensor be the row's own: [B, 1, its size].
 
     Raises:
         CompacterError: E605 for one that is the same for all rows by the graph's structure.
     """
-    if not layout.overrides:
-        return
-    values = rows.split(rows.gather("overrides", neutral["overrides"]), len(layout.overrides), "overrides")
-    for name, value in zip(layout.overrides, values, strict=True):
-        for slot in places.slots[name]:
-            _check_by_row(name, slot)
-            replace_input(slot.node, slot.index, value)
+    for tensor, names in layout.overrides.items():
+        values = rows.split(rows.gather(tensor, neutral[tensor]), len(names), tensor)
+        for name, value in zip(names, values, strict=True):
+            for slot in places.slots[name]:
+                _check_by_row(name, slot)
+                replace_input(slot.node, slot.index, value)
 
 
 def _check_by_row(name: str, slot: Slot) -> None:
@@ -36,7 +33,7 @@ def _check_by_row(name: str, slot: Slot) -> None:
         why = "the bias of a Gemm is the same for all rows"
     elif is_contrib(slot.node, embeddings.OPERATOR):
         why = f"the norm inside {embeddings.OPERATOR} is the same for all rows"
-    elif not any(_has_rows(value) for index, value in enumerate(slot.node.inputs) if index != slot.index):
+    elif not any(depends_on_inputs(value) for index, value in enumerate(slot.node.inputs) if index != slot.index):
         why = "it acts on a constant table, which has no rows of the batch"
     else:
         return
@@ -46,20 +43,3 @@ def _check_by_row(name: str, slot: Slot) -> None:
         value=slot.node.name,
         remedy="Use the linkage swappable, or a template that leaves this tensor to the backbone.",
     )
-
-
-def _has_rows(value: ir.Value | None) -> bool:
-    """Whether a value depends on the model's inputs."""
-    waiting, seen = [value], set()
-    while waiting:
-        one = waiting.pop()
-        if one is None or one in seen:
-            continue
-        seen.add(one)
-        producer = one.producer()
-        if producer is None:
-            if not one.is_initializer():
-                return True
-            continue
-        waiting += producer.inputs
-    return False

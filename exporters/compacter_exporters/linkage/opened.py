@@ -34,6 +34,7 @@ class Place:
         layer: the sublayer's last linear.
         around: what follows it.
         graph: the graph it is in.
+        call: which call of the layers it is in, where the backbone calls them several times.
     """
 
     site: Site
@@ -41,6 +42,12 @@ class Place:
     layer: Linear
     around: Surroundings
     graph: ir.Graph
+    call: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the names of its nodes begin with, behind what those of all do."""
+        return name_of_call(self.site.id, self.call)
 
     @property
     def is_before_bias(self) -> bool:
@@ -64,7 +71,8 @@ class Places:
         model: the model, with one graph or several.
         template: the adapter that decides what is opened.
         present: its stacks in the graphs of the model.
-        slots: where each replaced tensor is consumed: in one place of every graph that holds its stack.
+        slots: where each replaced tensor is consumed: in one place of every graph that holds its stack, and of each
+            call of the layers there.
         head: the layers of the head.
     """
 
@@ -100,19 +108,11 @@ def find_places(loaded: LoadedGraph, template: Adapter) -> Places:
         CompacterError: as `graft`; E605 for what cannot be opened.
     """
     _check_attach(template.config)
-    if any(one.call for one in loaded.present):
-        raise CompacterError(
-            ErrorCode.E605,
-            "layers that the graph calls several times cannot be opened",
-            value=str(loaded.path),
-            remedy="Use the linkage merged.",
-        )
     slots: dict[str, list[Slot]] = {}
     for one in loaded.present:
         check_biases(one.sites, one.adapter)
         layers = {site_id: found.linear for site_id, found in one.sites.items()}
-        for name, (slot, values) in override_slots(one.adapter, one.norms, layers).items():
-            _check_plain_gain(name, values, template)
+        for name, (slot, _) in override_slots(one.adapter, one.norms, layers).items():
             slots.setdefault(name, []).append(slot)
     head: list[HeadLayer] = []
     if template.config.head is not None:
@@ -159,6 +159,11 @@ def backbone_tensors(models: Sequence[Places]) -> dict[str, Array]:
     return {name: np.ascontiguousarray(array, models[0].dtype.memory) for name, array in tensors.items()}
 
 
+def name_of_call(site_id: str, call: int) -> str:
+    """A name of a site in one call of the layers: the site's, and of the second call and those behind it its number."""
+    return f"{site_id}/call{call + 1}" if call else site_id
+
+
 def head_shapes(config: AdapterConfig) -> Mapping[str, tuple[int, ...]]:
     """The shapes of the head's tensors, none without a head."""
     return {} if config.head is None else config.head.shapes
@@ -167,7 +172,7 @@ def head_shapes(config: AdapterConfig) -> Mapping[str, tuple[int, ...]]:
 def _place(present: Present, site_id: str) -> Place:
     config, found = present.adapter.config, present.sites[site_id]
     around = surroundings_of(site_id, found.linear.output, present.norms, config.backbone)
-    return Place(found.site, config.attach_of(found.site), found.linear, around, present.region.graph)
+    return Place(found.site, config.attach_of(found.site), found.linear, around, present.region.graph, present.call)
 
 
 def _check_attach(config: AdapterConfig) -> None:
@@ -183,13 +188,3 @@ def _check_attach(config: AdapterConfig) -> None:
                 expected="skip = sublayer_output or normed_sum",
                 remedy="Use the linkage merged.",
             )
-
-
-def _check_plain_gain(name: str, consumed: Array, template: Adapter) -> None:
-    if not np.array_equal(consumed, template.part(Part.OVERRIDE)[name]):
-        raise CompacterError(
-            ErrorCode.E605,
-            "norms that multiply with 1 + weight can only be replaced in a merged graph",
-            value=name,
-            remedy="Use the linkage merged.",
-        )

@@ -1,16 +1,19 @@
 """A copy of a bank's graph that reads as if one of its adapters were merged into it: see `static`."""
 
 from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.gains import consumed_overrides
 from compacter_core.layout import Part
 from compacter_core.linkage.bank import BankLayout, bank_input
 from compacter_core.linkage.dense import Dense
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.linkage.opened import name_of_call
 from compacter_exporters.linkage.static import take_place
 
 
@@ -28,18 +31,20 @@ def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
         _merge_layer(graph, name, adapter, nodes, emitter)
     here = {site.id for site in layout.config.sites}
     for site in adapter.config.sites:
-        if site.id in here:
-            _merge_site(graph, site.id, adapter, nodes, emitter)
+        for call in count() if site.id in here else ():
+            prefix = f"compacter/bank/{name_of_call(site.id, call)}/"
+            if call and f"{prefix}delta" not in nodes:
+                break
+            _merge_site(graph, prefix, Dense.of(adapter.site(site.id)), nodes, emitter)
 
 
 def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
-    own = adapter.part(Part.OVERRIDE)
-    several = len(layout.overrides) > 1
-    for index, name in enumerate(layout.overrides):
-        node = _node(nodes, bank_input("rows/overrides/split" if several else "rows/overrides"))
-        value = node.outputs[index if several else 0]
-        array = own.get(name, layout.description.replaced(Part.OVERRIDE, name))
-        _replace_uses(value, emitter.constant(name, array))
+    own = consumed_overrides(adapter)
+    for tensor, names in layout.overrides.items():
+        node = _node(nodes, bank_input(f"rows/{tensor}/split" if len(names) > 1 else f"rows/{tensor}"))
+        for value, name in zip(node.outputs, names, strict=True):
+            array = own.get(name, layout.description.replaced(Part.OVERRIDE, name))
+            _replace_uses(value, emitter.constant(name, array))
 
 
 def _merge_layer(graph: ir.Graph, layer: str, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
@@ -56,23 +61,25 @@ def _merge_layer(graph: ir.Graph, layer: str, adapter: Adapter, nodes: Mapping[s
     take_place(graph, result.outputs[0], y)
 
 
-def _merge_site(
-    graph: ir.Graph, site_id: str, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter
-) -> None:
+def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
     """The delta of a site as two products with constants; its activation does not matter to who looks for places."""
-    prefix = f"compacter/bank/{site_id}/"
     delta, shape = _node(nodes, f"{prefix}delta"), _node(nodes, f"{prefix}shape")
     x = shape.inputs[0]
     if x is None:
         raise _changed(prefix)
-    dense = Dense.of(adapter.site(site_id))
-    z = _affine(emitter, x, f"{site_id}/down", dense.Wd, dense.bd)
-    v = _affine(emitter, z, f"{site_id}/up", dense.Wu, dense.bu)
+    z = _affine(emitter, x, f"{prefix}down", dense.Wd, dense.bd)
+    v = _affine(emitter, z, f"{prefix}up", dense.Wu, dense.bu)
     graph.insert_before(delta, emitter.nodes)
     emitter.nodes.clear()
     _replace_uses(delta.outputs[0], v)
     kept = {f"{prefix}output", f"{prefix}before_bias"}
-    inner = [node for name, node in nodes.items() if name.startswith(prefix) and name not in kept]
+    # Names of other calls begin so too.
+    others = f"{prefix}call"
+    inner = [
+        node
+        for name, node in nodes.items()
+        if name.startswith(prefix) and not name.startswith(others) and name not in kept
+    ]
     dead = [node for node in inner if _only_feeds(node, inner)]
     graph.remove(dead, safe=True)
 

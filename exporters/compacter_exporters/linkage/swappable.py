@@ -81,9 +81,9 @@ def _site_inputs(places: Places, site_id: str, dtype: ir.DataType) -> list[ir.Va
 
 
 def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value]) -> None:
-    site_id, home = place.site.id, places.model.graph
+    home, labels = places.model.graph, {"compacter.site": place.site.id}
     down, down_bias, up, up_bias = tensors
-    emitter = Emitter(place.graph, f"compacter/{site_id}", place.layer.dtype, {"compacter.site": site_id}, home=home)
+    emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home)
     opset = home.opset_imports.get("", 1)
 
     def delta(x: ir.Value) -> ir.Value:

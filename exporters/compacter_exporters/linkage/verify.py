@@ -20,15 +20,17 @@ from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound
 from compacter_core.reference.rounding import float64_site
 from compacter_core.vocabulary import NormStyle
+from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_plain, failed
 from compacter_exporters.linears import find_linears
 from compacter_exporters.linkage.static import BeforeBias, unfold
 from compacter_exporters.located import LocatedSite
-from compacter_exporters.present import present_in
+from compacter_exporters.present import Present, present_in
 from compacter_exporters.regions import Region
-from compacter_exporters.sites import find_stacks
+from compacter_exporters.sites import find_calls
 from compacter_exporters.verify_head import HeadVerifier
 from compacter_exporters.verify_norms import NormVerifier
+from compacter_exporters.verify_report import VerifyReport
 from compacter_exporters.verify_sites import SiteVerifier
 
 _SLACK = 1.0 + 2.0**-20
@@ -77,10 +79,13 @@ class OpenVerifier:
     head: HeadVerifier
 
     @classmethod
-    def of(cls, graph: ir.Graph, whole: Adapter) -> "OpenVerifier":
-        """Find everything in a static copy of a graph that holds some stack of the adapter."""
-        early = unfold(graph, find_stacks(find_linears(graph), whole))
-        (here,) = present_in([Region(graph)], whole)
+    def of_calls(cls, graph: ir.Graph, whole: Adapter) -> dict[str, "OpenVerifier"]:
+        """Find everything in a static copy of a graph that holds some stack of the adapter, by a name of each call."""
+        early = [unfold(graph, call) for call in find_calls(find_linears(graph), whole)]
+        return {one.label: cls._of(graph, one, early[one.call]) for one in present_in([Region(graph)], whole)}
+
+    @classmethod
+    def _of(cls, graph: ir.Graph, here: Present, early: Mapping[str, BeforeBias]) -> "OpenVerifier":
         backbone = here.adapter.config.backbone
         norm_style = NormStyle.POST if backbone is None else backbone.norm_style
         sites = SiteVerifier.of(here.sites, here.adapter, here.norms, norm_style)
@@ -102,6 +107,33 @@ class OpenVerifier:
     def forms(self) -> dict[str, str]:
         """The form of each site."""
         return self.sites.forms() | dict.fromkeys(self.before_bias, BEFORE_BIAS)
+
+    def report(
+        self,
+        plain: Mapping[str, Array],
+        probed: Mapping[str, Array],
+        inputs: Mapping[str, tuple[int, ...]],
+        seed: int,
+    ) -> VerifyReport:
+        """What a run shows.
+
+        Args:
+            plain: the outputs of the graph as it is.
+            probed: outputs and observed values.
+            inputs: shapes of what was drawn.
+            seed: with which seed.
+        """
+        return VerifyReport(
+            adapter=self.adapter.config.name,
+            forms=self.forms(),
+            sites=self.site_checks(probed),
+            sums=self.sites.sum_checks(probed),
+            norms=self.norms.checks(probed),
+            head=self.head.checks(probed),
+            agreement=agreement(plain, probed, Numbers.of(self.dtype)),
+            inputs=inputs,
+            seed=seed,
+        )
 
     def site_checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
         """The checks of every site."""

@@ -9,7 +9,6 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.layout import Part
 from compacter_core.linkage.bank import ADAPTER_ID, BankLayout
 from compacter_core.linkage.description import Description, read_description
-from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_sum
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
@@ -60,30 +59,35 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
     bank = Bank(description)
     keys = [bank.add(adapter, name=f"{index}") for index, adapter in enumerate(adapters)]
     choice: list[str | None] = [*keys, None] * probe.batch
-    verifiers = [_verifier(probe, description, adapter) for adapter in adapters]
+    calls = [_calls(probe, description, adapter) for adapter in adapters]
     generator = np.random.default_rng(probe.seed)
     drawn = random_inputs(real.graph, generator, batch=len(choice), length=probe.length)
     drawn.pop(ADAPTER_ID, None)
     inputs = {**drawn, **chosen, **bank.choose(choice, len(choice)).feeds(np.arange(len(choice)))}
-    names = set[str]().union(*(verifier.names() for verifier in verifiers))
+    names = set[str]().union(*(verifier.names() for one in calls for verifier in one.values()))
     values = run_with(real, probe.model.parent, inputs, values_named(real.graph, names), probe.providers)
     plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
     probed = _Probed(plain, values, len(choice), drawn, probe.seed)
     reports = {
-        f"{index} {adapter.config.name}": _report(verifier, probed, _rows(choice, key))
-        for index, (adapter, key, verifier) in enumerate(zip(adapters, keys, verifiers, strict=True))
+        f"{index} {adapter.config.name}": joined(
+            {call: _report(verifier, probed, _rows(choice, key)) for call, verifier in verifiers.items()}
+        )
+        for index, (adapter, key, verifiers) in enumerate(zip(adapters, keys, calls, strict=True))
     }
-    bare = _unchanged(verifiers[0], description, probed, _rows(choice, None))
-    report = joined(reports)
-    return replace(report, sites={**report.sites, **bare})
+    report, sites = joined(reports), dict[str, Check]()
+    for call, verifier in calls[0].items():
+        bare = _unchanged(verifier, description, probed, _rows(choice, None))
+        sites |= {f"{BACKBONE}: {f'{call}: ' if call else ''}{site_id}": check for site_id, check in bare.items()}
+    return replace(report, sites={**report.sites, **sites})
 
 
-def _verifier(probe: Probe, description: Description, adapter: Adapter) -> OpenVerifier:
+def _calls(probe: Probe, description: Description, adapter: Adapter) -> dict[str, OpenVerifier]:
+    """One adapter in each call of the graph's layers."""
     copy = load_graph(probe.model)
     inline(copy, probe.path)
     take_apart(copy)
     merge_entry(copy.graph, BankLayout(description), adapter)
-    return OpenVerifier.of(copy.graph, adapter)
+    return OpenVerifier.of_calls(copy.graph, adapter)
 
 
 def _rows(choice: Sequence[str | None], key: str | None) -> list[int]:
@@ -96,17 +100,7 @@ def _report(verifier: OpenVerifier, probed: _Probed, rows: list[int]) -> VerifyR
     columns = {str(layers[-1].linear.output.name): layers[-1].linear.weight.shape[1]} if layers else {}
     values = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.values.items()}
     plain = {name: _part(array, probed.batch, rows, columns.get(name)) for name, array in probed.plain.items()}
-    return VerifyReport(
-        adapter=verifier.adapter.config.name,
-        forms=verifier.forms(),
-        sites=verifier.site_checks(values),
-        sums=verifier.sites.sum_checks(values),
-        norms=verifier.norms.checks(values),
-        head=verifier.head.checks(values),
-        agreement=agreement(plain, values, Numbers.of(verifier.dtype)),
-        inputs={name: array.shape for name, array in probed.inputs.items()},
-        seed=probed.seed,
-    )
+    return verifier.report(plain, values, {name: array.shape for name, array in probed.inputs.items()}, probed.seed)
 
 
 def _part(array: Array, batch: int, rows: list[int], columns: int | None) -> Array:
@@ -126,7 +120,7 @@ def _unchanged(verifier: OpenVerifier, description: Description, probed: _Probed
             _part(probed.values[str(name)], probed.batch, rows, None) for name in (start, located.output.name)
         )
         added = np.zeros(base.shape[-1]) if early is None else _bias(description, site_id, early)
-        checks[f"{BACKBONE}: {site_id}"] = check_sum(base, added, output, Numbers.of(located.linear.dtype))
+        checks[site_id] = check_sum(base, added, output, Numbers.of(located.linear.dtype))
     return checks
 
 

@@ -80,7 +80,7 @@ class _Graph:
     Args:
         file: its model.
         region: the graph.
-        present: what of each adapter is in it, by the adapter's position.
+        present: what of each adapter is in it, by the adapter's position; its first call, where there are several.
         linkage: of its model.
         fingerprint: of its model.
     """
@@ -102,7 +102,11 @@ def _graphs_of(file: Path, adapters: Sequence[Adapter]) -> Iterator[_Graph]:
     regions = regions_of(loaded)
     take_apart(loaded)
     for region in regions:
-        found = {index: one for index, adapter in enumerate(adapters) for one in present_in([region], adapter)}
+        found = {
+            index: one
+            for index, adapter in enumerate(adapters)
+            for one in present_in([region], adapter, norms=lambda _: [])[:1]  # in a bank they are no constants
+        }
         if not found:
             yield _Graph(file, region)
             continue

@@ -5,15 +5,13 @@ import numpy as np
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
 from compacter_core.linkage.swappable import swappable_tensors
-from compacter_exporters.agreement import agreement
-from compacter_exporters.checks import Numbers
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind, choose_heads
 from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
 from compacter_exporters.probe import random_inputs, run_model, run_with
 from compacter_exporters.regions import inline
-from compacter_exporters.verify_report import VerifyReport
+from compacter_exporters.verify_report import VerifyReport, joined
 
 
 def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
@@ -30,19 +28,11 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
     observe(real)
     bind(copy.graph, tensors)
     choose_heads(copy.graph, tensors)
-    verifier = OpenVerifier.of(copy.graph, adapter)
+    verifiers = OpenVerifier.of_calls(copy.graph, adapter)
     drawn = random_inputs(real.graph, np.random.default_rng(probe.seed), batch=probe.batch, length=probe.length)
     inputs = drawn | tensors | chosen
-    probed = run_with(real, probe.model.parent, inputs, values_named(real.graph, verifier.names()), probe.providers)
+    names = set[str]().union(*(verifier.names() for verifier in verifiers.values()))
+    probed = run_with(real, probe.model.parent, inputs, values_named(real.graph, names), probe.providers)
     plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
-    return VerifyReport(
-        adapter=adapter.config.name,
-        forms=verifier.forms(),
-        sites=verifier.site_checks(probed),
-        sums=verifier.sites.sum_checks(probed),
-        norms=verifier.norms.checks(probed),
-        head=verifier.head.checks(probed),
-        agreement=agreement(plain, probed, Numbers.of(verifier.dtype)),
-        inputs={name: array.shape for name, array in drawn.items()},
-        seed=probe.seed,
-    )
+    shapes = {name: array.shape for name, array in drawn.items()}
+    return joined({call: one.report(plain, probed, shapes, probe.seed) for call, one in verifiers.items()})
