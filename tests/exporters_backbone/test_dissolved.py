@@ -13,10 +13,12 @@ from compacter_exporters.choices import Backend
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
+from compacter_exporters.optimise.choices import Precision
+from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.verify import verify
 from compacter_runtime.decoder import GraphDecoder
 from tests.exporters_backbone.backends import BACKENDS
-from tests.exporters_backbone.generators import Generator, generated, greedy_in_graphs
+from tests.exporters_backbone.generators import Generator, generated, greedy_in_graphs, trained
 
 
 @pytest.mark.spec("ONX-4", "ONX-30")
@@ -50,3 +52,18 @@ def test_greedy_tokens_are_pytorchs(
     assert set(verified.forms.values()) == {"dissolved"}
     tokens, _ = greedy_in_graphs(GraphDecoder.load(merged), prompts.numpy())
     assert torch.equal(torch.from_numpy(tokens), expected)
+
+
+@pytest.mark.spec("ONX-30", "ONX-38")
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_a_layer_with_an_adapter_in_it_stays_in_float(
+    make_generator: Callable[[Backend, str], Generator], precision: Precision, tmp_path: Path
+) -> None:
+    generator, merged, quantised = make_generator(BACKENDS[0], "gpt2"), tmp_path / "merged.onnx", tmp_path / "q.onnx"
+    adapter = trained(generator.model, non_linearity=Activation.IDENTITY)
+    detach(generator.model)
+    graft(generator.graphs / "model.onnx", adapter, merged, form=Form.DISSOLVED)
+    assert quantise(merged, quantised, precision)
+    verified = verify(quantised, adapter)
+    assert verified.ok, verified.as_text()
+    assert set(verified.forms.values()) == {"dissolved"}

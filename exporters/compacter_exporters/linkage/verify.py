@@ -82,7 +82,8 @@ class OpenVerifier:
     def of_calls(cls, graph: ir.Graph, whole: Adapter) -> dict[str, "OpenVerifier"]:
         """Find everything in a static copy of a graph that holds some stack of the adapter, by a name of each call."""
         early = [unfold(graph, call) for call in find_calls(find_linears(graph), whole)]
-        return {one.label: cls._of(graph, one, early[one.call]) for one in present_in([Region(graph)], whole)}
+        calls = present_in([Region(graph)], whole)
+        return {f"call {one.call + 1}": cls._of(graph, one, early[one.call]) for one in calls}
 
     @classmethod
     def _of(cls, graph: ir.Graph, here: Present, early: Mapping[str, BeforeBias]) -> "OpenVerifier":

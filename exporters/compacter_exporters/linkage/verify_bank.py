@@ -77,7 +77,9 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
     report, sites = joined(reports), dict[str, Check]()
     for call, verifier in calls[0].items():
         bare = _unchanged(verifier, description, probed, _rows(choice, None))
-        sites |= {f"{BACKBONE}: {f'{call}: ' if call else ''}{site_id}": check for site_id, check in bare.items()}
+        sites |= {
+            f"{BACKBONE}: {f'{call}: ' if len(calls[0]) > 1 else ''}{site_id}": check for site_id, check in bare.items()
+        }
     return replace(report, sites={**report.sites, **sites})
 
 
