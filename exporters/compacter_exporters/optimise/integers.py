@@ -72,6 +72,8 @@ def _dynamic(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> N
         weight_type=QuantType.QInt8,
         nodes_to_quantize=[*layers, *(f"{name}_MatMul" for name in layers)],
         use_external_data_format=True,
+        # The quantiser cannot infer the type of what ONNX Runtime's own operators put out.
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
     if hidden:
         written = onnx.load(target, load_external_data=False)
