@@ -96,6 +96,15 @@ class Numbers:
             )
         return cls(storage, storage if storage is DType.F64 else DType.F32)
 
+    @classmethod
+    def coarsest(cls, dtypes: Iterable[ir.DataType]) -> Self:
+        """Of the type with the largest roundoff, where a graph computes in several.
+
+        Raises:
+            CompacterError: E003, as `of`.
+        """
+        return max((cls.of(dtype) for dtype in dtypes), key=lambda one: one.roundoff)
+
     @property
     def roundoff(self) -> float:
         """The unit roundoff of a stored value."""

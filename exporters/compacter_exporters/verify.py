@@ -24,6 +24,7 @@ from compacter_exporters.dissolving import undissolved_linears
 from compacter_exporters.functions import inline_calls
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
+from compacter_exporters.linears import find_linears
 from compacter_exporters.linkage.verify import values_named
 from compacter_exporters.linkage.verify_open import takes_adapters, verify_open
 from compacter_exporters.metadata import refuse_exported
@@ -148,7 +149,7 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
     plain = run_model(
         file, inputs, [str(output.name) for output in real.graph.outputs], run.providers, optimised=optimised
     )
-    numbers = Numbers.of(next(iter(here.sites.values())).linear.dtype)
+    numbers = Numbers.coarsest(linear.dtype for linear in find_linears(graph))
     return VerifyReport(
         adapter=whole.config.name,
         forms=sites.forms(),

@@ -9,9 +9,9 @@ from typing import Any, Final
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compacter_exporters.optimise.choices import Precision as OurPrecision
-from compacter_exporters.optimise.halves import halve
 from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.quiet import quiet
 
@@ -60,6 +60,11 @@ def _whole(source: Path, target: Path) -> None:
     onnx.save(onnx.load(source), target)
 
 
+def _halved(source: Path, target: Path) -> None:
+    with quiet():
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+
+
 def _dynamic(source: Path, target: Path) -> None:
     # Graphs with fused operators have values whose type the quantiser cannot infer.
     options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
@@ -80,7 +85,7 @@ def _ours(precision: OurPrecision) -> Convert:
 
 PRECISIONS: Final = {
     "fp32": Precision(is_exact=True),
-    "fp16": Precision(halve),
+    "fp16": Precision(_halved),
     "int8": Precision(_dynamic),
     "int4": Precision(_weights_only),
     "--precision int8": Precision(after=_ours(OurPrecision.INT8)),

@@ -1,6 +1,5 @@
 """Graphs for a target: what is quantised, halved and fused, what is left alone, and what is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,17 +117,6 @@ def test_halves_are_rounded_once_and_keep_inputs_and_outputs(exported: Exported,
             single, half = (one.const_value for one in (value, after.initializers[name]))
             assert single is not None and half is not None
             assert np.array_equal(half.numpy(), single.numpy().astype(np.float16))
-
-
-def test_a_backbone_that_overflows_is_not_halved(exported: Exported, tmp_path: Path) -> None:
-    adapter, _ = trained("bert")
-    assert adapter.config.backbone is not None
-    config = replace(adapter.config, backbone=replace(adapter.config.backbone, model_type="mt5"))
-    backbone = exported("bert", "torchscript17")
-    recipe = Recipe(Target.CUDA, Precision.FP16)
-    error = refused(backbone, replace(adapter, config=config), tmp_path / "model.onnx", recipe)
-    assert error.code is ErrorCode.E605
-    assert "overflow" in str(error)
 
 
 @pytest.mark.parametrize("precision", Precision)

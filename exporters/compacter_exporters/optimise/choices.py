@@ -15,14 +15,20 @@ class Target(StrEnum):
 class Precision(StrEnum):
     """The type of the backbone's weights.
 
-    With int8 and int4 everything that comes from the adapter file (adapters, norms, head) stays in float; with fp16 all
-    of the graph is in half precision, its inputs and outputs excepted.
+    With int8 and int4 everything that comes from the adapter file (adapters, norms, head) stays in float; with fp16 and
+    bf16 the graph is in that type but for its inputs and outputs, and for what would overflow or has no kernel.
     """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     INT8 = "int8"
     INT4 = "int4"
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the whole graph computes in 16 bits."""
+        return self in (Precision.FP16, Precision.BF16)
 
     @property
     def quantises(self) -> bool:

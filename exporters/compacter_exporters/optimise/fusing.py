@@ -23,8 +23,14 @@ _MODEL_TYPES: Final = {
 merged decoders of T5 and puts operators into T5 that have no kernel."""
 
 
+_BROKEN_BY_ONNXSCRIPT: Final = ("gpt2",)
+"""Its fusions leave GPT-2 with Gemms of three-dimensional inputs, which ONNX Runtime refuses."""
+
+
 def knows(fuser: Fuser, config: AdapterConfig) -> bool:
     """Whether a fuser is any good for this kind of backbone."""
+    if fuser is Fuser.ONNXSCRIPT:
+        return config.backbone is None or config.backbone.model_type not in _BROKEN_BY_ONNXSCRIPT
     return fuser is not Fuser.TRANSFORMERS or _model_type(config) is not None
 
 

@@ -1,45 +1,38 @@
-"""fp16 backbones. Inputs and outputs keep their types, so that nothing that runs the graph has to know."""
+"""fp16 and bf16 backbones. Inputs and outputs keep their types, so that nothing that runs the graph has to know."""
 
 from pathlib import Path
 from typing import Final
 
-import onnx
 import onnx_ir as ir
-from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnx_ir.passes.common import InlinePass
 
 from compacter_core.config import AdapterConfig
-from compacter_core.errors import CompacterError, ErrorCode
-from compacter_exporters.quiet import quiet
+from compacter_exporters.fused.apart import put_together
+from compacter_exporters.loaded_graph import load_backbone
+from compacter_exporters.optimise.choices import Precision, Target
+from compacter_exporters.optimise.kernels import kernels_of
+from compacter_exporters.optimise.narrowing import narrow
+from compacter_exporters.optimise.wide_nodes import wide_nodes
 
-_OVERFLOWING: Final = ("t5", "mt5", "umt5")
-"""Model types whose second feed-forward layer goes beyond 65504, the largest number of fp16."""
-
-
-def check_range(config: AdapterConfig) -> None:
-    """Refuse a backbone that is known to leave the range of fp16.
-
-    Raises:
-        CompacterError: E605.
-    """
-    model_type = None if config.backbone is None else config.backbone.model_type
-    if model_type in _OVERFLOWING:
-        raise CompacterError(
-            ErrorCode.E605,
-            "the feed-forward layers of this kind of backbone overflow in fp16",
-            value=model_type,
-            expected=f"another model type than {', '.join(_OVERFLOWING)}",
-            remedy="Leave it in fp32, or quantise its weights.",
-        )
+_TYPES: Final = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
 
 
-def halve(source: Path, target: Path) -> None:
-    """Write a backbone in fp16: weights are rounded, and those that are too large or small go to fp16's limits.
+def halve(source: Path, target: Path, precision: Precision, where: Target, config: AdapterConfig) -> None:
+    """Write a backbone in 16 bits.
 
     Args:
         source: the backbone in fp32.
         target: the file to write; its data goes to a file beside it.
+        precision: fp16 or bf16.
+        where: the graph will run: nodes without a kernel there stay in fp32.
+        config: of an adapter for the backbone, which tells the backbone's kind.
+
+    Raises:
+        CompacterError: as `load_backbone`.
     """
-    with quiet():
-        model = ir.from_proto(convert_float_to_float16(onnx.load(source), keep_io_types=True))
-    model.graph.sort()  # the converter puts some casts behind what reads them
+    model = load_backbone(source)
+    if model.functions:
+        model = InlinePass()(model).model
+    narrow(model, _TYPES[precision], wide=wide_nodes(model, config), has_kernel=kernels_of(where, precision))
+    put_together(model)
     ir.save(model, target, external_data=f"{target.name}.data")

@@ -1,6 +1,6 @@
-"""Building one graph: fuse, halve, graft, quantise, in this order.
+"""Building one graph: fuse, narrow, graft, quantise, in this order.
 
-Half precision comes before the graft, whose constants are then rounded once, from the adapter's own values. Integers
+fp16 and bf16 come before the graft, whose constants are then rounded once, from the adapter's own values. Integers
 come after it, since only the grafted graph shows what came from the adapter file and stays in float.
 """
 
@@ -17,7 +17,7 @@ from compacter_exporters.graph import load_graph
 from compacter_exporters.loaded_graph import load_backbone
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
 from compacter_exporters.optimise.fusing import fuse, knows
-from compacter_exporters.optimise.halves import check_range, halve
+from compacter_exporters.optimise.halves import halve
 from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.optimise.targets import TRAITS, check_operators, check_precision
 from compacter_exporters.saving import save_beside
@@ -77,16 +77,14 @@ def build(
 
     Raises:
         CompacterError: as `graft`; E001 for a precision that the target does not run; E605 for a graph with operators
-            that it does not run, a backbone that overflows in fp16, or one that cannot be quantised or fused.
+            that it does not run, or a backbone that cannot be quantised or fused.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     check_precision(recipe.target, recipe.precision)
-    if recipe.precision is Precision.FP16:
-        check_range(loaded.config)
     load_backbone(Path(backbone))  # refuses one that carries an adapter, before anything that takes time
     with TemporaryDirectory() as name:
         folder = Path(name)
-        source = _prepared(Path(backbone), folder, recipe, loaded, announce)
+        source = prepared(Path(backbone), folder, recipe, loaded, announce)
         check_operators(load_graph(source), recipe.target)
         announce("grafting")
         if not recipe.precision.quantises:
@@ -105,16 +103,21 @@ def build(
     )
 
 
-def _prepared(backbone: Path, folder: Path, recipe: Recipe, adapter: Adapter, announce: Announce) -> Path:
-    """The backbone fused and halved, in a folder of its own where anything was done to it."""
+def prepared(backbone: Path, folder: Path, recipe: Recipe, adapter: Adapter, announce: Announce) -> Path:
+    """The backbone fused and narrowed, under its own name in a folder for each step that was done to it."""
     if recipe.fuser is not Fuser.NONE:
         announce("fusing")
-        fused = folder / "fused.onnx"
+        fused = _new(folder / "fused", backbone)
         fuse(backbone, fused, recipe.fuser, adapter.config, recipe.target)
         backbone = fused
-    if recipe.precision is Precision.FP16:
+    if recipe.precision.narrows:
         announce("converting")
-        half = folder / "half.onnx"
-        halve(backbone, half)
+        half = _new(folder / "narrowed", backbone)
+        halve(backbone, half, recipe.precision, recipe.target, adapter.config)
         backbone = half
     return backbone
+
+
+def _new(folder: Path, graph: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder / graph.name

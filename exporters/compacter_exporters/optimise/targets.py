@@ -3,13 +3,15 @@
 Sources, all of them documentation and measurements of other parts; CUDA, TensorRT and WebGPU graphs were built and
 checked in structure, but not run:
 
-- cpu: ONNX Runtime's CPU provider computes fp16 by casting to fp32, so that it only costs time. Fusing beforehand was
+- cpu: ONNX Runtime's CPU provider computes fp16 by casting to fp32, so that it only costs time, and refuses most
+  operators in bf16. Fusing beforehand was
   not measurably faster than what a session does when it loads the graph (`--tune` measures it for a given graph).
 - cuda: docs/OperatorKernels.md of ONNX Runtime. MatMulNBits has a kernel; DynamicQuantizeLinear has none, so that every
   int8 product would travel to the CPU and back. A session does not fuse attention; onnxscript does, in what
   transformers exports.
 - tensorrt: docs/operators.md of onnx-tensorrt: operators of the standard domain, opsets 9 to 24 (TensorRT 10.15). It
   quantises by calibration, not by integer operators in the graph.
+- bf16: which operators cuda and tensorrt have in it is in `kernels`; webgpu knows no such type.
 - webgpu: js/web/docs/webgpu-operators.md of ONNX Runtime has neither MatMulInteger nor DynamicQuantizeLinear, and its
   contrib_ops/webgpu/webgpu_contrib_kernels.cc registers MatMulNBits, but no product of integers.
 """
@@ -47,8 +49,10 @@ class Traits:
 
 TRAITS: Final[Mapping[Target, Traits]] = {
     Target.CPU: Traits((Precision.FP32, Precision.INT8, Precision.INT4)),
-    Target.CUDA: Traits((Precision.FP32, Precision.FP16, Precision.INT4), fuser=Fuser.ONNXSCRIPT),
-    Target.TENSORRT: Traits((Precision.FP32, Precision.FP16), domains=STANDARD_DOMAINS, opsets=range(9, 25)),
+    Target.CUDA: Traits((Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT4), fuser=Fuser.ONNXSCRIPT),
+    Target.TENSORRT: Traits(
+        (Precision.FP32, Precision.FP16, Precision.BF16), domains=STANDARD_DOMAINS, opsets=range(9, 25)
+    ),
     Target.WEBGPU: Traits((Precision.FP32, Precision.FP16, Precision.INT4)),
 }
 
