@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
 from compacter_core.cli.import_adapter import KINDS, add_source_options, read_source
-from compacter_core.cli.optimise import add_optimise_options, check_optimisable, graft_optimised, is_optimised
+from compacter_core.cli.optimise import (
+    add_optimise_options,
+    check_optimisable,
+    graft_optimised,
+    graft_set_optimised,
+    is_optimised,
+)
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.kinds import Linkage
 
@@ -152,11 +158,16 @@ def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object
     from compacter_exporters.forms import Form
     from compacter_exporters.graft_set import graft_directory
 
-    report = graft_directory(args.backbone, adapter, args.output, form=Form(args.form))
+    if is_optimised(args):
+        report, data = graft_set_optimised(args, adapter)
+        without = "no site"
+    else:
+        report = graft_directory(args.backbone, adapter, args.output, form=Form(args.form))
+        data, without = report.as_dict(), "no site, copied"
     lines = [f"grafted {report.adapter} into the graphs of {args.backbone}: {args.output}"]
     lines += [f"  {name}: {_counts(one.forms)}" for name, one in report.graphs.items()]
-    lines += [f"  {name}: no site, copied" for name in report.untouched]
-    return report.as_dict(), "\n".join(lines)
+    lines += [f"  {name}: {without}" for name in report.untouched]
+    return data, "\n".join(lines)
 
 
 def _counts(forms: Mapping[str, str]) -> str:

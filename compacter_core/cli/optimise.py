@@ -1,12 +1,20 @@
 """The options of `compacter graft` that make a graph for a named target: its precision, and what is measured."""
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import needs
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.optimise.choices import Precision, Target
+
+if TYPE_CHECKING:
+    from compacter_core.adapter import Adapter
+    from compacter_exporters.graft_set import SetReport
+    from compacter_exporters.optimise.recipe import Recipe
 
 SECONDS = 20.0
 """How long candidates are measured."""
@@ -28,7 +36,7 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         type=Precision,
         choices=list(Precision),
         help="type of the backbone's weights; with int8 (dynamic) and int4 (weights only, in blocks) adapters, norms "
-        "and head stay in float (default: fp32)",
+        "and head stay in float; fp16 and bf16 are for GPUs, and leave in fp32 what would overflow (default: fp32)",
     )
     parser.add_argument(
         "--tune",
@@ -45,18 +53,26 @@ def is_optimised(args: argparse.Namespace) -> bool:
 
 
 def check_optimisable(args: argparse.Namespace, *, one_file: bool) -> None:
-    """Refuse the options where the adapter is not merged into one graph.
+    """Refuse the options where they mean nothing: for adapters at run time, and measuring several graphs at once.
 
     Raises:
         CompacterError: E001.
     """
-    if is_optimised(args) and not (one_file and args.linkage == Linkage.MERGED):
+    if is_optimised(args) and args.linkage != Linkage.MERGED:
         raise CompacterError(
             ErrorCode.E001,
-            "only an adapter that is merged into one graph is optimised",
+            "only graphs with the adapter merged into them are optimised",
             value=_given(args),
-            expected="the linkage merged, and a backbone in one file",
+            expected="the linkage merged",
             remedy="Optimise the backbone's graphs before, and graft into what comes out.",
+        )
+    if args.tune is not None and not one_file:
+        raise CompacterError(
+            ErrorCode.E001,
+            "--tune measures one graph, and the backbone is a directory of several",
+            value=str(args.backbone),
+            expected="a backbone in one file",
+            remedy="Give --target and --precision alone.",
         )
 
 
@@ -65,23 +81,15 @@ def graft_optimised(
 ) -> tuple[dict[str, object], str]:
     """Graft as the options say; the result for `--json`, and as text."""
     with needs("onnx,cpu"):
-        from tqdm import tqdm
-
         from compacter_core.format.reader import load_adapter
-        from compacter_exporters.forms import Form
-        from compacter_exporters.optimise.recipe import Recipe, build
+        from compacter_exporters.optimise.recipe import build
         from compacter_exporters.optimise.shapes import Shape
         from compacter_exporters.optimise.tuning import tune
 
     loaded = load_adapter(adapter)
-    target, precision = args.target or Target.CPU, args.precision or Precision.FP32
-    recipe = Recipe.best_known(target, precision, Form(args.form), loaded)
-    with tqdm(bar_format=_BAR, leave=False, disable=None) as bar:
-
-        def step(stage: str) -> None:
-            bar.set_description(stage, refresh=False)
-            bar.update()
-
+    recipe = _recipe(args, loaded)
+    target, precision = recipe.target, recipe.precision
+    with _steps() as step:
         if args.tune is None:
             report = build(backbone, loaded, output, recipe, announce=step)
             text = f"grafted {report.adapter} into {backbone} for {target} in {precision}: {output}"
@@ -90,6 +98,41 @@ def graft_optimised(
         tuned = tune(backbone, loaded, output, recipe, shapes, seconds=SECONDS, announce=step)
     text = f"grafted {tuned.graft.adapter} into {backbone} for {target} in {precision}: {output}\n{tuned.as_text()}"
     return tuned.as_dict() | recipe.as_dict(), text
+
+
+def graft_set_optimised(args: argparse.Namespace, adapter: Path) -> tuple["SetReport", dict[str, object]]:
+    """Graft into the graphs of a directory as the options say; what was done, and the result for `--json`."""
+    with needs("onnx,cpu"):
+        from compacter_core.format.reader import load_adapter
+        from compacter_exporters.optimise.recipe_set import build_directory
+
+    loaded = load_adapter(adapter)
+    recipe = _recipe(args, loaded)
+    with _steps() as step:
+        report = build_directory(args.backbone, loaded, args.output, recipe, announce=step)
+    return report, report.as_dict() | recipe.as_dict()
+
+
+def _recipe(args: argparse.Namespace, adapter: "Adapter") -> "Recipe":
+    from compacter_exporters.forms import Form
+    from compacter_exporters.optimise.recipe import Recipe
+
+    target, precision = args.target or Target.CPU, args.precision or Precision.FP32
+    return Recipe.best_known(target, precision, Form(args.form), adapter)
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is being done."""
+    from tqdm import tqdm
+
+    with tqdm(bar_format=_BAR, leave=False, disable=None) as bar:
+
+        def step(stage: str) -> None:
+            bar.set_description(stage, refresh=False)
+            bar.update()
+
+        yield step
 
 
 def _given(args: argparse.Namespace) -> list[str]:

@@ -49,15 +49,17 @@ class GraphSet:
             CompacterError: E006 if the target is there already, or cannot be written.
         """
         with atomic_directory(target) as directory:
-            replaced = self._replaced()
-            for path in sorted(self.source.iterdir()):
-                if path.is_file() and path.name not in replaced:
-                    shutil.copyfile(path, directory / path.name)
+            self.copy_besides(self.holders, directory)
             yield directory
 
-    def _replaced(self) -> set[str]:
-        """The graphs that hold a site, and the external data of these alone."""
-        rewritten = {graph.path.name for graph in self.holders}
+    def copy_besides(self, rewritten: Sequence[LoadedGraph], directory: Path) -> None:
+        """Copy all files but these graphs and the external data of these alone."""
+        replaced = self._replaced({graph.path.name for graph in rewritten})
+        for path in sorted(self.source.iterdir()):
+            if path.is_file() and path.name not in replaced:
+                shutil.copyfile(path, directory / path.name)
+
+    def _replaced(self, rewritten: set[str]) -> set[str]:
         data = {
             one.path.name: {Path(tensor.path).name for tensor in external_tensors(one.model)} for one in self.graphs
         }

@@ -71,7 +71,7 @@ def save_beside(model: ir.Model, backbone: Path, output: Path, *, large: Collect
     shared = output.parent.resolve() == backbone.parent.resolve()
     names = {location: location if shared else _data_name(output, i) for i, location in enumerate(sources)}
     own = OwnData.move(model.graph, large if sources else (), own_path)
-    data = _checked_bytes(model)
+    data = checked_bytes(model)
     if own.tensors:
         own.write()
     if not shared and sources:
@@ -84,8 +84,12 @@ def save_beside(model: ir.Model, backbone: Path, output: Path, *, large: Collect
     return Saved(model_bytes=len(data), data_files=data_files, shared=shared)
 
 
-def _checked_bytes(model: ir.Model) -> bytes:
-    """The serialised model, after the checker has seen it; external data is not read."""
+def checked_bytes(model: ir.Model) -> bytes:
+    """The serialised model, after ONNX's checker has seen it; external data is not read.
+
+    Raises:
+        CompacterError: E605 for a model that does not fit into one file, or that the checker refuses.
+    """
     proto = ir.to_proto(model)
     if proto.ByteSize() > _LARGEST:
         raise CompacterError(

@@ -70,7 +70,7 @@ def test_what_is_refused(call: Call, tmp_path: Path, options: tuple[str, ...]) -
     assert not (tmp_path / "merged.onnx").exists()
 
 
-def test_a_directory_of_graphs_is_refused(call: Call, tmp_path: Path) -> None:
-    arguments = ["graft", str(tmp_path), str(tmp_path / "a.st"), "-o", str(tmp_path / "out"), "--precision", "int8"]
+def test_a_directory_of_graphs_is_not_measured(call: Call, tmp_path: Path) -> None:
+    arguments = ["graft", str(tmp_path), str(tmp_path / "a.st"), "-o", str(tmp_path / "out"), "--tune", "1x4"]
     assert main(arguments) == 2
     assert not (tmp_path / "out").exists()

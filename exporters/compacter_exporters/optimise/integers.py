@@ -73,7 +73,7 @@ def _dynamic(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> N
         nodes_to_quantize=[*layers, *(f"{name}_MatMul" for name in layers)],
         use_external_data_format=True,
         # The quantiser cannot infer the type of what ONNX Runtime's own operators put out.
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "EnableSubgraph": True},
     )
     if hidden:
         written = onnx.load(target, load_external_data=False)
