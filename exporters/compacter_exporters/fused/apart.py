@@ -15,11 +15,12 @@ import onnx_ir as ir
 from compacter_exporters.fused.biased import BiasedProduct, BiasGelu
 from compacter_exporters.fused.embeddings import expose_sum, hide_sum
 from compacter_exporters.fused.gemms import ActivatedGemm
+from compacter_exporters.fused.pair_sums import PairSum
 from compacter_exporters.fused.parts import FUSED, SUFFIXES, Origin, Rule, remove_unread, replace_uses
 from compacter_exporters.fused.skip_norms import SkipNorm
 from compacter_exporters.graph import producer_of
 
-_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu())
+_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu(), PairSum())
 
 
 def take_apart(model: ir.Model) -> None:

@@ -12,13 +12,15 @@ from tempfile import TemporaryDirectory
 from compacter_core.adapter import Adapter
 from compacter_core.format.reader import load_adapter
 from compacter_exporters.forms import Form
-from compacter_exporters.graft import GraftReport, graft
+from compacter_exporters.graft import GraftReport, write_graft
 from compacter_exporters.graph import load_graph
-from compacter_exporters.loaded_graph import load_backbone
+from compacter_exporters.loaded_graph import load_backbone, load_one
+from compacter_exporters.merging import merge
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
 from compacter_exporters.optimise.fusing import fuse, knows
 from compacter_exporters.optimise.halves import halve
 from compacter_exporters.optimise.integers import quantise
+from compacter_exporters.optimise.sums import keep_sums_apart
 from compacter_exporters.optimise.targets import TRAITS, check_operators, check_precision
 from compacter_exporters.saving import save_beside
 
@@ -34,12 +36,14 @@ class Recipe:
         precision: of the backbone's weights.
         fuser: who fuses operators beforehand.
         form: how sites are written.
+        sums_apart: whether residual sums are kept from being fused with norms when the graph is loaded.
     """
 
     target: Target = Target.CPU
     precision: Precision = Precision.FP32
     fuser: Fuser = Fuser.NONE
     form: Form = Form.AUTO
+    sums_apart: bool = False
 
     @classmethod
     def best_known(cls, target: Target, precision: Precision, form: Form, adapter: Adapter) -> "Recipe":
@@ -88,9 +92,9 @@ def build(
         check_operators(load_graph(source), recipe.target)
         announce("grafting")
         if not recipe.precision.quantises:
-            return graft(source, loaded, Path(output), form=recipe.form)
+            return _grafted(source, loaded, Path(output), recipe)
         merged, quantised = folder / "merged.onnx", folder / "quantised.onnx"
-        report = graft(source, loaded, merged, form=recipe.form)
+        report = _grafted(source, loaded, merged, recipe)
         announce("quantising")
         quantise(merged, quantised, recipe.precision)
         saved = save_beside(load_graph(quantised), quantised, Path(output))
@@ -101,6 +105,15 @@ def build(
         data_files=saved.data_files,
         shared=saved.shared,
     )
+
+
+def _grafted(source: Path, adapter: Adapter, output: Path, recipe: Recipe) -> GraftReport:
+    """As `graft`, with the sums as the recipe wants them."""
+    graph = load_one(source, adapter)
+    merged = merge(graph.model, graph.present, adapter, recipe.form)
+    if recipe.sums_apart:
+        keep_sums_apart(graph.model)
+    return write_graft(graph.model, graph.path, output, merged, adapter)
 
 
 def prepared(backbone: Path, folder: Path, recipe: Recipe, adapter: Adapter, announce: Announce) -> Path:

@@ -1,7 +1,8 @@
 """The fastest of several graphs that compute the same, at the shapes a user will run, measured on this machine.
 
-Candidates differ in who fuses operators and in the form of the sites. Each must agree with the graph that nobody
-optimised before it may win, and must be faster than it by more than chance: otherwise that one is written.
+Candidates differ in who fuses operators, in the form of the sites and, on CPUs, in whether a session may fuse residual
+sums with norms (`sums`). Each must agree with the graph that nobody optimised before it may win, and must be faster
+than it by more than chance: otherwise that one is written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from compacter_exporters.graft import GraftReport
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears
 from compacter_exporters.operators import CONTRIB
-from compacter_exporters.optimise.choices import Fuser, Precision
+from compacter_exporters.optimise.choices import Fuser, Precision, Target
 from compacter_exporters.optimise.fusing import knows
 from compacter_exporters.optimise.measuring import Timing, measure, timed_session
 from compacter_exporters.optimise.recipe import Announce, Recipe, build
@@ -39,7 +40,7 @@ class Tried:
     """A candidate.
 
     Args:
-        name: what was done: who fused, and the form of the sites.
+        name: what was done: who fused, the form of the sites, and what is kept from being fused.
         timing: how long it takes; None where it may not win.
         problem: why it may not.
     """
@@ -160,6 +161,8 @@ def _candidates(recipe: Recipe, adapter: Adapter) -> Iterator[Recipe]:
     forms = _FORMS if recipe.form is Form.AUTO else (recipe.form,)
     for form in forms:
         yield replace(recipe, fuser=Fuser.NONE, form=form)
+    if recipe.target is Target.CPU:
+        yield replace(recipe, fuser=Fuser.NONE, sums_apart=True)
     if CONTRIB in TRAITS[recipe.target].domains:
         for fuser in Fuser:
             if fuser is not Fuser.NONE and knows(fuser, adapter.config):
@@ -167,7 +170,7 @@ def _candidates(recipe: Recipe, adapter: Adapter) -> Iterator[Recipe]:
 
 
 def _name(recipe: Recipe) -> str:
-    return f"{recipe.fuser}, {recipe.form}"
+    return f"{recipe.fuser}, {recipe.form}{', sums apart' if recipe.sums_apart else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class _Folder:
 
     def make(self, recipe: Recipe) -> Path:
         """Build a graph, unless it is there."""
-        file = self.path / f"{recipe.precision}-{recipe.fuser}-{recipe.form}.onnx"
+        file = self.path / f"{recipe.precision}-{recipe.fuser}-{recipe.form}-{recipe.sums_apart}.onnx"
         if not file.exists():
             self.announce(f"building {_name(recipe)}")
             build(self.backbone, self.adapter, file, recipe)
