@@ -43,8 +43,8 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ROWSxTOKENS",
         help="build several graphs that compute the same, measure them on this machine at these shapes, and write the "
-        "fastest, never one that is slower than the unoptimised; they differ in the fused operators, in the form of the "
-        "sites and, on CPUs, in whether ONNX Runtime may fuse residual sums with norms, which can cost time there",
+        "fastest, never one that is slower than the unoptimised; they differ in the fused operators, in the form of "
+        "the sites and, on CPUs, in whether ONNX Runtime may fuse residual sums with norms, which can cost time there",
     )
 
 
