@@ -7,18 +7,23 @@
 
 Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head included. Arms:
 
-    backbone            the export alone, under the session's own optimiser
-    backbone, fused     the same after onnxruntime.transformers' optimiser; ratios are to the faster of the two
-    merged              one adapter in the graph
-    swappable           the same adapter given with the run
-    bank                another adapter in each row, with its own norms and head
-    bank, shared norms  another adapter in each row, with its own head
-    rows                what a bank replaces: one merged session, one call for each row
-    adapterhub          AdapterHub's Compacter of the same size, as PyTorch exports the model; first make it with
-                        .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY
-    adapterhub, fused   the same after onnxruntime.transformers' optimiser
+    backbone              the export alone, under the session's own optimiser
+    backbone, fused       the same after onnxruntime.transformers' optimiser
+    backbone, sums apart  the same with its residual sums kept from being fused with norms, as `graft --tune` tries it
+    merged                one adapter in the graph
+    merged, sums apart    one adapter in the graph whose sums are kept apart
+    swappable             the same adapter given with the run
+    bank                  another adapter in each row, with its own norms and head
+    bank, shared norms    another adapter in each row, with its own head
+    rows                  what a bank replaces: one merged session, one call for each row
+    adapterhub            AdapterHub's Compacter of the same size, as PyTorch exports the model; first make it with
+                          .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY
+    adapterhub, fused     the same after onnxruntime.transformers' optimiser
 
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
+
+Ratios to the backbone are to the fastest of its three graphs, those to the merged graph to the faster of the two: the
+fastest merged graph's ratio to the backbone compares the best with the best.
 
 All arms of a shape run in rounds of random order, each once unmeasured before it is measured; a ratio is the median of
 the ratios of a round. With `--clock cpu` time is that of the process on one thread, which other programs on the
@@ -40,7 +45,8 @@ from benchmarks.inference_models import SIZES, Arm, Models, Precision
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
 
-_USUAL: Final = (Arm.BACKBONE, Arm.FUSED, Arm.MERGED, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
+_BARE: Final = (Arm.BACKBONE, Arm.FUSED, Arm.APART)
+_USUAL: Final = (*_BARE, Arm.MERGED, Arm.MERGED_APART, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
 _COLUMNS: Final = {"of_backbone": "/ backbone", "of_merged": "/ merged", "of_bank": "/ bank"}
 
 
@@ -54,11 +60,11 @@ def sizes_in_memory(models: Models) -> dict[str, int]:
 
 def as_text(figures: Mapping[str, Figures]) -> str:
     """A table of all shapes."""
-    lines = [f"{'shape':<8}{'arm':<20}{'ms':>9}{'runs':>6}" + "".join(f"{title:>12}" for title in _COLUMNS.values())]
+    lines = [f"{'shape':<8}{'arm':<22}{'ms':>9}{'runs':>6}" + "".join(f"{title:>12}" for title in _COLUMNS.values())]
     for shape, rows in figures.items():
         for arm, row in rows.items():
             ratios = "".join(f"{row[key]:>12.3f}" if key in row else " " * 12 for key in _COLUMNS)
-            lines.append(f"{shape:<8}{arm:<20}{row['ms']:>9.1f}{row['runs']:>6.0f}{ratios}")
+            lines.append(f"{shape:<8}{arm:<22}{row['ms']:>9.1f}{row['runs']:>6.0f}{ratios}")
     return "\n".join(lines)
 
 

@@ -92,14 +92,17 @@ def measure(calls: Mapping[Arm, Call], shape: tuple[int, int], seconds: float, c
 
 
 def figures_of(times: Mapping[Arm, Sequence[float]]) -> Figures:
-    """Median milliseconds of each arm, and its ratios to the faster bare backbone, to the merged graph and to a bank.
+    """Median milliseconds of each arm, and its ratios to the fastest bare backbone, the fastest merged graph, a bank.
 
     A ratio is the median of the ratios of runs that stand beside each other.
     """
     medians = {arm: statistics.median(of_arm) for arm, of_arm in times.items()}
-    bare = [arm for arm in times if arm.is_bare]
-    bases = {"of_backbone": min(bare, key=medians.__getitem__)} if bare else {}
-    bases |= {f"of_{arm}": arm for arm in (Arm.MERGED, Arm.BANK) if arm in times}
+    kinds = {
+        "of_backbone": [arm for arm in times if arm.is_bare],
+        "of_merged": [arm for arm in times if arm.is_merged],
+        "of_bank": [arm for arm in times if arm is Arm.BANK],
+    }
+    bases = {name: min(arms, key=medians.__getitem__) for name, arms in kinds.items() if arms}
     figures: Figures = {}
     for arm, of_arm in times.items():
         figures[arm] = {"ms": 1e3 * medians[arm], "runs": len(of_arm)}

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.optimizer import optimize_model
@@ -19,8 +20,10 @@ from compacter_core.methods import create_config
 from compacter_core.pytorch import attach, describe_backbone, save_pretrained
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.graft import graft
+from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.linkage.swappable import graft_swappable
+from compacter_exporters.optimise.sums import keep_sums_apart
 
 SIZES: Final = {
     "minilm": BertConfig(
@@ -44,7 +47,9 @@ class Arm(StrEnum):
 
     BACKBONE = "backbone"
     FUSED = "backbone, fused"
+    APART = "backbone, sums apart"
     MERGED = "merged"
+    MERGED_APART = "merged, sums apart"
     SWAPPABLE = "swappable"
     BANK = "bank"
     SHARED = "bank, shared norms"
@@ -60,7 +65,12 @@ class Arm(StrEnum):
     @property
     def is_bare(self) -> bool:
         """Whether it has no adapter."""
-        return self in (Arm.BACKBONE, Arm.FUSED)
+        return self in (Arm.BACKBONE, Arm.FUSED, Arm.APART)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it is one adapter in one graph, for all rows at once."""
+        return self in (Arm.MERGED, Arm.MERGED_APART)
 
 
 class Models:
@@ -80,7 +90,9 @@ class Models:
         self._makers: Mapping[Arm, Callable[[Path], Any]] = {
             Arm.BACKBONE: self._backbone,
             Arm.FUSED: self._fused,
+            Arm.APART: self._apart,
             Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
+            Arm.MERGED_APART: lambda path: graft(self.path(Arm.APART), self.file, path),
             Arm.ROWS: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
             Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path),
             Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path),
@@ -150,6 +162,14 @@ class Models:
         whole = self._directory / "fused.onnx"
         if not whole.exists():
             _optimise(self._exported(), whole, self._config)
+        self._in_precision(onnx.load(whole), path)
+
+    def _apart(self, path: Path) -> None:
+        whole = self._directory / "apart.onnx"
+        if not whole.exists():
+            model = load_graph(self._exported())
+            keep_sums_apart(model)
+            ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
 
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:
