@@ -97,7 +97,7 @@ def figures_of(times: Mapping[Arm, Sequence[float]]) -> Figures:
     A ratio is the median of the ratios of runs that stand beside each other.
     """
     medians = {arm: statistics.median(of_arm) for arm, of_arm in times.items()}
-    kinds = {
+    kinds: dict[str, list[Arm]] = {
         "of_backbone": [arm for arm in times if arm.is_bare],
         "of_merged": [arm for arm in times if arm.is_merged],
         "of_bank": [arm for arm in times if arm is Arm.BANK],
