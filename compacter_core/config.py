@@ -17,6 +17,7 @@ from compacter_core.vocabulary import (
     Input,
     NormStyle,
     OverrideKind,
+    Pooling,
     ProjectionKind,
     ScalingKind,
     Skip,
@@ -200,6 +201,7 @@ class Head:
         labels: class names by index; empty for regression.
         pooler: name of a linear of the backbone between its layers and the head, if there is one that did not train;
             its sketch tells whether the backbone still has it.
+        pooling: what the first layer reads instead of the output of the backbone's pooler.
     """
 
     task: str
@@ -207,6 +209,7 @@ class Head:
     shapes: Mapping[str, tuple[int, ...]]
     labels: tuple[str, ...] = ()
     pooler: str | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

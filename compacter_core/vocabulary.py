@@ -82,6 +82,13 @@ class NormStyle(StrEnum):
     POST = "post"
 
 
+class Pooling(StrEnum):
+    """What a head reads where it does not read what the backbone's own module makes of the last hidden states."""
+
+    MEAN = "mean"
+    """their mean over the tokens that the attention mask admits"""
+
+
 class OverrideKind(StrEnum):
     """What a replaced backbone tensor is. Embeddings and projections are never replaced."""
 

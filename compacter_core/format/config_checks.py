@@ -64,6 +64,10 @@ def _check_head(head: Head) -> None:
                 value=shape,
                 expected=f"1 to {MAX_RANK} dimensions from 1 to {MAX_DIMENSION}",
             )
+    if head.pooler is not None and head.pooling is not None:
+        raise CompacterError(
+            ErrorCode.E203, "head.pooler", value=head.pooler, expected=f"nothing beside the pooling {head.pooling}"
+        )
     outputs = head.shapes[f"{head.layers[-1]}.weight"][0]
     if head.labels and len(head.labels) != outputs:
         raise CompacterError(

@@ -151,7 +151,7 @@ def read_override(value: object, where: str) -> tuple[str, str]:
 
 def read_head(value: object, where: str) -> Mapping[str, Any]:
     """The task head; E203, E208."""
-    fields = Fields(value, ("task", "layers", "shapes", "labels", "pooler"), where)
+    fields = Fields(value, ("task", "layers", "shapes", "labels", "pooler", "pooling"), where)
     fields.get("task", string)
     head: dict[str, Any] = {
         "layers": fields.get("layers", sequence(string)),
@@ -159,6 +159,8 @@ def read_head(value: object, where: str) -> Mapping[str, Any]:
         "labels": fields.get("labels", sequence(string), ()),
         "pooler": fields.get("pooler", string, None),
     }
+    if fields.get("pooling", word("mean"), None) and head["pooler"] is not None:
+        raise Rejection("E203", f"{where}.pooler")
     weights = {f"{layer}.weight" for layer in head["layers"]}
     biases = {f"{layer}.bias" for layer in head["layers"]}
     if not weights or not weights <= set(head["shapes"]) <= weights | biases:

@@ -139,6 +139,8 @@ E203: Final[Mapping[str, tuple[tuple[str, ...], Change]]] = {
         lambda c: c | {"head": c["head"] | {"shapes": c["head"]["shapes"] | {"classifier.scale": [3]}}},
     ),
     "head/two-labels-of-three": (_HEAD, _in("head", labels=["a", "b"])),
+    "head/other-pooling": (("CFG-20",), _in("head", pooling="max")),
+    "head/pooling-and-pooler": (("CFG-20",), _in("head", pooling="mean", pooler="pooler.dense")),
     "surrogate": (("CFG-2",), _top(method="\ud800")),
     "surrogates-reversed": (("CFG-2",), _top(training={"x": "\udd1e\ud834"})),
 }

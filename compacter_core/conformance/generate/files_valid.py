@@ -101,6 +101,7 @@ BACKBONES: Final[Mapping[str, JsonObject]] = {
     "head": {"head": head_of()},
     "head-with-labels": {"head": head_of(labels=["negativ", "weiß nicht", "肯定"])},
     "head-without-bias": {"head": head_of(shapes={"classifier.weight": [3, 4]})},
+    "head-of-the-mean": {"head": head_of(pooling="mean")},
     "head-of-two-layers": {
         "head": head_of(
             layers=["dense", "out_proj"],

@@ -37,7 +37,8 @@ const VERSION = /^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$/;
  * @property {{model_type: string, hidden_size: number, num_layers: Record<string, number>, norm_style: string, id?: string,
  *   revision?: string, modules: Record<string, {linear: string, norm?: string}>, norms: string[]}} [backbone]
  * @property {{name: string, kind: string}[]} overrides
- * @property {{task: string, layers: string[], shapes: Record<string, number[]>, labels: string[], pooler?: string}} [head]
+ * @property {{task: string, layers: string[], shapes: Record<string, number[]>, labels: string[], pooler?: string,
+ *   pooling?: string}} [head]
  * @property {object} training
  * @property {Record<string, object>} extensions
  */

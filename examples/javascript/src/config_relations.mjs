@@ -72,7 +72,7 @@ function checkOverrides({ overrides, backbone }) {
 }
 
 /** @param {NonNullable<import('./config.mjs').Config['head']>} head */
-function checkHead({ layers, shapes, labels }) {
+function checkHead({ layers, shapes, labels, pooler, pooling }) {
   const allowed = new Set(layers.flatMap((layer) => [`${layer}.weight`, `${layer}.bias`]));
   for (const name of Object.keys(shapes)) {
     if (!allowed.has(name)) throw refuse('E203', 'head.shapes', name, 'weight or bias of one of head.layers');
@@ -80,6 +80,7 @@ function checkHead({ layers, shapes, labels }) {
   for (const layer of layers) {
     if (!(`${layer}.weight` in shapes)) throw refuse('E203', 'head.shapes', undefined, `${layer}.weight`);
   }
+  if (pooler !== undefined && pooling !== undefined) throw refuse('E203', 'head.pooler', pooler, `nothing beside ${pooling}`);
   const classes = shapes[`${layers.at(-1)}.weight`][0];
   if (labels.length > 0 && labels.length !== classes) throw refuse('E203', 'head.labels', labels, `${classes} labels`);
 }

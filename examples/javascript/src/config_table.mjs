@@ -87,6 +87,7 @@ const head = objectOf({
   shapes: required(mapOf(shape)),
   labels: withDefault(listOf(string), () => []),
   pooler: optional(string),
+  pooling: optional(oneOf(['mean'], 'E203')),
 });
 
 /** @type {import('./config_fields.mjs').Check} the whole configuration, with defaults filled in */
