@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compacter_core.cli.command import EXIT_OK, Outcome, needs, new_parser
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.methods import Method
-from compacter_core.vocabulary import Activation
+from compacter_core.vocabulary import Activation, Pooling
 
 if TYPE_CHECKING:
     from compacter_core.cli.command import Subparsers
@@ -147,6 +147,7 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--non-linearity", choices=[one.value for one in Activation], help="default gelu_new")
     group.add_argument("--freeze-norms", action="store_true", help="do not train the backbone's norms")
     group.add_argument("--train-pooler", action="store_true", help="train BERT's pooler as part of the head")
+    group.add_argument("--pooling", type=Pooling, choices=list(Pooling), help="what the head reads, not the pooler")
     group.add_argument("--learning-rate", type=float, metavar="LR", help="default 3e-3; 2e-4 for full")
     group.add_argument("--head-learning-rate", type=float, metavar="LR", help="default: the same")
     group.add_argument("--pretrained-learning-rate", type=float, metavar="LR", help="of norms and pooler; the same")
@@ -202,7 +203,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
             raise CompacterError(
                 ErrorCode.E001, "full fine-tuning has one learning rate", value=rates, expected="--learning-rate alone"
             )
-        return FullRecipe(**rates)
+        return FullRecipe(pooling=args.pooling, **rates)
     sizes = _given(args, "reduction_factor", "phm_dim", "phm_rank")
     if args.non_linearity is not None:
         sizes["non_linearity"] = Activation(args.non_linearity)
@@ -213,6 +214,7 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
         name=args.name,
         train_norms=recipe.train_norms and not args.freeze_norms,
         train_pooler=args.train_pooler,
+        pooling=args.pooling,
         **sizes,
         **rates,
     )

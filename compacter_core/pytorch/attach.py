@@ -14,6 +14,7 @@ from torch import nn
 from compacter_core.adapter import Adapter, Array
 from compacter_core.compatibility import check_structure
 from compacter_core.config import AdapterConfig, Override
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.headless import without_head
 from compacter_core.pytorch.adapters import Adapters
 from compacter_core.pytorch.attached import AttachedAdapter
@@ -21,7 +22,7 @@ from compacter_core.pytorch.binding_files import Binding
 from compacter_core.pytorch.compatibility import check_fit, check_replaceable
 from compacter_core.pytorch.sketches import sketches_of
 from compacter_core.reference.initialise import initialise
-from compacter_core.vocabulary import OverrideKind
+from compacter_core.vocabulary import OverrideKind, Pooling
 
 
 def attach(
@@ -33,6 +34,7 @@ def attach(
     train_norms: bool = True,
     train_head: bool = True,
     train_pooler: bool = False,
+    pooling: Pooling | None = None,
     sketches: Mapping[str, Array] | None = None,
     binding: Binding | None = None,
 ) -> AttachedAdapter:
@@ -47,6 +49,7 @@ def attach(
         train_head: train the task head and save it with the adapter. A base model has none.
         train_pooler: train and save the pooler with the head too: for a checkpoint that has no pooler of its own, whose
             random one would be another at each load.
+        pooling: what the head reads in place of the pooler's output: for a backbone that was trained with it.
         sketches: for a quantised backbone, those of the original (`sketch_backbone`), so that the adapter fits both.
         binding: of an architecture that has none here; the same for `describe_backbone`.
 
@@ -54,11 +57,16 @@ def attach(
         The adapter, which is also `model.compacter.get(name)`.
 
     Raises:
-        CompacterError: E804 if there is an adapter of that name already, E001 for a name that cannot be, E803 for an
-            unknown architecture or head, E401 and E402 if `config.backbone` describes another model, E211 for a site
-            that the model lacks, E003 for a quantised backbone that has no sketch or a quantised head, E403 for
-            `sketches` of another model. The model is unchanged then.
+        CompacterError: E804 if there is an adapter of that name already, E001 for a name that cannot be and for a
+            pooler that trains beside a pooling, E803 for an unknown architecture or head, E401 and E402 if
+            `config.backbone` describes another model, E211 for a site that the model lacks, E003 for a quantised
+            backbone that has no sketch or a quantised head, E403 for `sketches` of another model. The model is
+            unchanged then.
     """
+    if pooling is not None and train_pooler:
+        raise CompacterError(
+            ErrorCode.E001, "train_pooler", value=True, expected=f"False, since the pooling {pooling} leaves it out"
+        )
     adapters = Adapters.of(model, binding)
     name = name or config.name
     adapters.check_new(name)
@@ -70,7 +78,7 @@ def attach(
             config,
             backbone=config.backbone or bound.description,
             overrides=tuple(Override(name=norm, kind=OverrideKind.NORM) for norm in overrides),
-            head=bound.head(with_pooler=train_pooler) if train_head else None,
+            head=bound.head(with_pooler=train_pooler, pooling=pooling) if train_head else None,
         )
         found = sketches_of(bound, config, sketches)
         check_replaceable(config, bound)

@@ -19,8 +19,10 @@ from compacter_core.pytorch.convert import file_type, to_array, to_tensor
 from compacter_core.pytorch.distributed import assign, reshard, whole, whole_shape
 from compacter_core.pytorch.modules import AdapterModule
 from compacter_core.pytorch.placement import Placement
+from compacter_core.pytorch.pooling import MeanPooling
 from compacter_core.pytorch.quantised import device_of
 from compacter_core.pytorch.switching import Switch, forget_compiled
+from compacter_core.vocabulary import Pooling
 
 
 class AttachedAdapter(AdapterModule):
@@ -182,6 +184,8 @@ class AttachedAdapter(AdapterModule):
         for site in config.sites:
             placement = Placement(self.at(site.id), config.attach_of(site), self._switch)
             self._hooks += placement.register(bound.site(site.id))
+        if config.head is not None and config.head.pooling is Pooling.MEAN:
+            self._hooks += MeanPooling(self._switch).register(bound)
         self._hooks += [GraphStart(layer, self._switch).register(before) for before, layer in bound.layer_starts()]
         forget_compiled()
 
@@ -200,4 +204,4 @@ class AttachedAdapter(AdapterModule):
         head = self.config.head
         if head is None or not self.is_active:
             return head
-        return self.backbone.head(with_pooler=head.pooler is None)
+        return self.backbone.head_like(head)

@@ -56,12 +56,14 @@ class StackBinding:
 class HeadBinding:
     """The head of one model class: its task, its linears first to last, and the linear of the backbone before them.
 
+    `pooler_module` makes what the head reads of the last hidden states, its one argument: a pooling may take its place.
     Names are relative to the model.
     """
 
     task: str
     layers: tuple[str, ...]
     pooler: str | None = None
+    pooler_module: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,4 +156,4 @@ def _stack(data: Mapping[str, Any]) -> StackBinding:
 
 
 def _head(data: Mapping[str, Any]) -> HeadBinding:
-    return HeadBinding(task=data["task"], layers=tuple(data["layers"]), pooler=data.get("pooler"))
+    return HeadBinding(**{**data, "layers": tuple(data["layers"])})

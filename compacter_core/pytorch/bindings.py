@@ -18,7 +18,7 @@ from compacter_core.format.sketch import POOLER
 from compacter_core.pytorch.binding_files import OPTIONAL, Binding, StackBinding, SublayerBinding, load_binding
 from compacter_core.pytorch.distributed import class_name, whole_shape
 from compacter_core.pytorch.quantised import floating_weight
-from compacter_core.vocabulary import NormStyle, Stack, Sublayer
+from compacter_core.vocabulary import NormStyle, Pooling, Stack, Sublayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +109,16 @@ class BoundBackbone:
             for leaf, parameter in self._module(name).named_parameters(recurse=False)
         }
 
-    def head(self, *, with_pooler: bool = False) -> Head | None:
+    def head(self, *, with_pooler: bool = False, pooling: Pooling | None = None) -> Head | None:
         """The head that the model has now; None for a base model, and for a language model's, which is the backbone's.
 
         Args:
             with_pooler: make the pooler, where there is one, the head's first layer.
+            pooling: what the head reads instead of the pooler's output.
 
         Raises:
-            CompacterError: E803 for a class whose head the binding does not know.
+            CompacterError: E803 for a class whose head the binding does not know, or before which it knows no pooler
+                that a pooling could take the place of.
         """
         if self.model is self.base:
             return None
@@ -132,6 +134,8 @@ class BoundBackbone:
         known = self.binding.heads[name]
         if known is None:
             return None
+        if pooling is not None:
+            self.pooler_module()
         takes_pooler = with_pooler and known.pooler is not None
         layers = (str(known.pooler), *known.layers) if takes_pooler else known.layers
         return Head(
@@ -139,8 +143,35 @@ class BoundBackbone:
             layers=layers,
             shapes={name: whole_shape(parameter) for name, parameter in self._head_tensors(layers).items()},
             labels=_labels(self.model, known.task),
-            pooler=None if takes_pooler else known.pooler,
+            pooler=None if takes_pooler or pooling is not None else known.pooler,
+            pooling=pooling,
         )
+
+    def head_like(self, head: Head) -> Head | None:
+        """The head that the model has now, made of the same layers of the model as `head`, as far as it has them.
+
+        Raises:
+            CompacterError: E803, as `head`.
+        """
+        return self.head(with_pooler=head.pooler is None and head.pooling is None, pooling=head.pooling)
+
+    def pooler_module(self) -> nn.Module:
+        """The module whose place a pooling takes: of the last hidden states it makes what the head reads.
+
+        Raises:
+            CompacterError: E803 if the binding names none for this class of model.
+        """
+        known = self.binding.heads.get(class_name(self.model))
+        if known is None or known.pooler_module is None:
+            able = [name for name, head in self.binding.heads.items() if head is not None and head.pooler_module]
+            raise CompacterError(
+                ErrorCode.E803,
+                "no pooling can be chosen for the head of this model",
+                value=class_name(self.model),
+                expected=", ".join(able) or None,
+                remedy="Leave the pooling out.",
+            )
+        return self.model.get_submodule(known.pooler_module)
 
     def head_parameters(self, head: Head | None) -> dict[str, nn.Parameter]:
         """The tensors of a head by their name in the model."""

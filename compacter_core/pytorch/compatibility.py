@@ -12,6 +12,7 @@ from compacter_core.format.sketch import weight_name
 from compacter_core.pytorch.bindings import BoundBackbone
 from compacter_core.pytorch.distributed import whole_shape
 from compacter_core.pytorch.quantised import is_quantised
+from compacter_core.vocabulary import Pooling
 
 
 def check_fit(adapter: Adapter, bound: BoundBackbone, sketches: Mapping[str, Array]) -> None:
@@ -50,7 +51,7 @@ def check_head(wanted: Head | None, bound: BoundBackbone) -> None:
     """
     if wanted is None:
         return
-    found = bound.head(with_pooler=wanted.pooler is None)
+    found = bound.head_like(wanted)
     if found is None or found.layers != wanted.layers or dict(found.shapes) != dict(wanted.shapes):
         raise CompacterError(
             ErrorCode.E404,
@@ -85,8 +86,9 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
     Raises:
         CompacterError: E001.
     """
-    for what in ("hidden_size", "projection", "sites", "non_linearity", "bias_down", "bias_up", "scaling", "attach"):
-        have, got = getattr(attached, what), getattr(loaded, what)
+    names = ("hidden_size", "projection", "sites", "non_linearity", "bias_down", "bias_up", "scaling", "attach")
+    pairs = {name: (getattr(attached, name), getattr(loaded, name)) for name in names}
+    for what, (have, got) in {**pairs, "head.pooling": (_pooling(attached), _pooling(loaded))}.items():
         if have != got:
             raise CompacterError(
                 ErrorCode.E001,
@@ -95,6 +97,10 @@ def check_same_adapter(attached: AdapterConfig, loaded: AdapterConfig) -> None:
                 expected=str(have),
                 remedy="Detach the present adapter and use from_pretrained.",
             )
+
+
+def _pooling(config: AdapterConfig) -> Pooling | None:
+    return None if config.head is None else config.head.pooling
 
 
 def _samples(adapter: Adapter, sketches: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

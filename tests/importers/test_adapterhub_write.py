@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from compacter_core.adapter import Adapter, DType
 from compacter_core.cli.main import main
-from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Backbone, Override, Projection, Site
+from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Attach, Backbone, Head, Override, Projection, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.writer import save_adapter
 from compacter_core.importers.adapterhub import from_adapterhub, save_adapterhub
@@ -28,6 +28,7 @@ from compacter_core.vocabulary import (
     Input,
     NormStyle,
     OverrideKind,
+    Pooling,
     ProjectionKind,
     ScalingKind,
     Skip,
@@ -160,6 +161,14 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     },
     "widths in a layer": {"sites": (SITE, Site(id="encoder.0.self_attn", bottleneck_size=2))},
     "architecture": {"backbone": backbone("phi3")},
+    "a head of the mean": {
+        "head": Head(
+            task="text-classification",
+            layers=("classifier",),
+            shapes={"classifier.weight": (2, D)},
+            pooling=Pooling.MEAN,
+        )
+    },
     "a width that no factor gives": {
         "projection": Projection(kind=ProjectionKind.LPHM, phm_dim=1, phm_rank=1, shared_phm_rule=True, shared_W=True),
         "sites": (Site(id="encoder.0.ffn", bottleneck_size=3),),

@@ -122,12 +122,13 @@ def _head_class(head: Head, backbone: Backbone) -> str:
     """
     for (model_type, _), rows in FLEXIBLE.items():
         for row in rows:
-            if model_type == backbone.model_type and row.linears == head.layers and _fits(row.model_class, head.task):
+            is_same = model_type == backbone.model_type and row.linears == head.layers and head.pooling is None
+            if is_same and _fits(row.model_class, head.task):
                 return row.model_class
     raise CompacterError(
         ErrorCode.E504,
         "no class of transformers is known to have this head",
-        value=head.layers,
+        value=head.layers if head.pooling is None else f"{head.layers} of the {head.pooling}",
         remedy="Save the adapter without its head.",
     )
 

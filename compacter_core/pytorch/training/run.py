@@ -13,6 +13,7 @@ from compacter_core.methods import create_config
 from compacter_core.pytorch.attach import attach
 from compacter_core.pytorch.bindings import describe_backbone
 from compacter_core.pytorch.distributed import is_first_process, wait_for_all
+from compacter_core.pytorch.pooling import pool_before_head
 from compacter_core.pytorch.pretrained import ParameterCounts, count_parameters, save_pretrained
 from compacter_core.pytorch.training.backbone import Start, load_backbone, quiet_transformers
 from compacter_core.pytorch.training.history import History, draw_curves, read_history
@@ -109,6 +110,7 @@ def _prepare(start: Start, strategy: Strategy[Any], settings: TrainSettings) -> 
     model = start.model
     recipe = settings.recipe
     if not isinstance(recipe, AdapterRecipe):
+        pool_before_head(model, recipe.pooling)
         whole = sum(p.numel() for p in model.parameters())
         head = whole - sum(p.numel() for p in model.base_model.parameters()) if strategy.adds_head else 0
         return ParameterCounts(adapter=0, replaced=whole - head, head=head, backbone=whole - head)
@@ -126,7 +128,8 @@ def _prepare(start: Start, strategy: Strategy[Any], settings: TrainSettings) -> 
         config,
         generator=settings.schedule.seed,
         train_norms=recipe.train_norms,
-        train_pooler=recipe.train_pooler or start.fresh_pooler,
+        train_pooler=recipe.train_pooler or (start.fresh_pooler and recipe.pooling is None),
+        pooling=recipe.pooling,
     )
     return count_parameters(model)
 

@@ -9,7 +9,7 @@ from compacter_core.methods import Method
 from compacter_core.pytorch.training.examples import Columns
 from compacter_core.pytorch.training.named_tasks import find_named_task
 from compacter_core.pytorch.training.task import Task
-from compacter_core.vocabulary import Activation
+from compacter_core.vocabulary import Activation, Pooling
 
 FULL_FINE_TUNING: Final = "full"
 """The word for training every parameter instead of an adapter."""
@@ -36,6 +36,7 @@ class AdapterRecipe:
         non_linearity: the activation.
         train_norms: train the backbone's norms too.
         train_pooler: train the pooler, where there is one, as part of the head; always so if the checkpoint lacks it.
+        pooling: what the head reads in place of the pooler's output.
         learning_rate: of the adapter; the paper's by default. Compacter needs many times that of full fine-tuning: the
             gradient of its fast weights comes through a rule that starts near zero.
         head_learning_rate: of the task head; the adapter's if None.
@@ -50,6 +51,7 @@ class AdapterRecipe:
     non_linearity: Activation = Activation.GELU_NEW
     train_norms: bool = True
     train_pooler: bool = False
+    pooling: Pooling | None = None
     learning_rate: float = 3e-3
     head_learning_rate: float | None = None
     pretrained_learning_rate: float | None = None
@@ -68,9 +70,15 @@ class AdapterRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullRecipe:
-    """Full fine-tuning: the baseline that adapters are measured against."""
+    """Full fine-tuning: the baseline that adapters are measured against.
+
+    Args:
+        learning_rate: of everything.
+        pooling: as in `AdapterRecipe`; whoever loads the model has to ask for it again (`pool_before_head`).
+    """
 
     learning_rate: float = 2e-4
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
