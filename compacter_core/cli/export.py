@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compacter_core.cli.command import Outcome, needs, new_parser
+from compacter_core.vocabulary import Pooling
 from compacter_exporters.choices import Backend, Task
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="new directory for the result")
     parser.add_argument("--task", type=Task, choices=list(Task), default=Task.TEXT_CLASSIFICATION, help=_DEFAULT)
     parser.add_argument("--backend", type=Backend, choices=list(Backend), default=Backend.TRANSFORMERS, help=_DEFAULT)
+    parser.add_argument("--pooling", type=Pooling, choices=list(Pooling), help="what the head reads, not the pooler")
     parser.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's choice)")
     parser.add_argument(
         "--adapter",
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> Outcome:
             backend=args.backend,
             opset=args.opset,
             adapter=args.adapter,
+            pooling=args.pooling,
             progress=step,
         )
     directory = model if model.is_dir() else model.parent

@@ -22,6 +22,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
 from compacter_core.format.reader import load_adapter
+from compacter_core.vocabulary import Pooling
 from compacter_exporters.choices import MODEL_FILE, Backend, Task
 from compacter_exporters.generation_check import check_generation
 from compacter_exporters.graph_check import check_graph
@@ -43,6 +44,7 @@ def export_backbone(
     backend: Backend = Backend.TRANSFORMERS,
     opset: int | None = None,
     adapter: Path | Adapter | None = None,
+    pooling: Pooling | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Path:
     """Export `source` (a directory, or a hub name) to the new directory `output_dir`.
@@ -59,6 +61,8 @@ def export_backbone(
         backend: transformers' exporter (transformers 5) or optimum-onnx (transformers 4).
         opset: the ONNX opset, by default the exporter's choice.
         adapter: put into the model before it is exported: an adapter, its file, or a directory of the hub profile.
+        pooling: what the head reads instead of the pooler's output, for adapters that were trained so; one that is put
+            in says it itself.
         progress: told the name of each stage as it begins.
 
     Returns:
@@ -68,14 +72,14 @@ def export_backbone(
         CompacterError: E004 if the exporter is not installed, E005 if the source cannot be loaded, E006 if the output
             cannot be written, E605 if the exporter fails, E606 if the graph computes something else than the model,
             E702 if the source's tokenizer cannot be used; with an adapter also what reading it raises, and E401 to
-            E405 and E803 if it does not fit.
+            E405 and E803 if it does not fit. E803 for a pooling that the model has no place for.
     """
     inside = load_adapter(adapter) if isinstance(adapter, str | Path) else adapter
     export_graphs = _load_backend(backend)
     output = Path(output_dir)
     with atomic_directory(output) as directory:
         progress("load")
-        loaded = load_source(source, task, inside)
+        loaded = load_source(source, task, inside, pooling)
         progress("export")
         with tempfile.TemporaryDirectory() as scratch, loaded.simplified():
             graphs = _export(export_graphs, loaded, opset, Path(scratch))

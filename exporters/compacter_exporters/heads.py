@@ -6,6 +6,7 @@ alone, to each linear layer of the head in turn. Models that answer questions ta
 into `start_logits` and `end_logits`; the walk then goes through what splits them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from compacter_exporters.emitter import Emitter
 from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import constant_of, is_op
 from compacter_exporters.linears import Linear, linear_of
+from compacter_exporters.pooling import TokenMean, find_pooling
 from compacter_exporters.rewire import drop_unused, redirect, replace_input
 
 OUTPUT: Final = "logits"
@@ -74,19 +76,34 @@ def head_layers(graph: ir.Graph, head: Head) -> list[HeadLayer]:
     return layers[::-1]
 
 
-def check_pooler(graph: ir.Graph, adapter: Adapter) -> None:
-    """Check that the backbone's linear before the head is the sketched one.
+def check_head_input(adapter: Adapter, layers: Sequence[HeadLayer]) -> TokenMean | None:
+    """Check what the head reads: where the configuration says so, a mean, or a linear that is the sketched one.
 
     Exporters give a pooler that a checkpoint lacks random values, and nothing else would tell.
 
+    Args:
+        adapter: the adapter.
+        layers: its head's in the graph.
+
+    Returns:
+        The mean, where it is one.
+
     Raises:
-        CompacterError: E604, as `head_layers`; E403 for another pooler.
+        CompacterError: E604 for something else; E403 for another pooler.
     """
     head = adapter.config.head
+    if head is None:
+        return None
+    first = layers[0].linear.input
+    _check_pooler(adapter, head, first)
+    return find_pooling(first, head)
+
+
+def _check_pooler(adapter: Adapter, head: Head, first: ir.Value) -> None:
     expected = adapter.sketches.get(weight_name(POOLER))
-    if head is None or head.pooler is None or expected is None:
+    if head.pooler is None or expected is None:
         return
-    linear = _walk_back(head.pooler, head_layers(graph, head)[0].linear.input).linear
+    linear = _walk_back(head.pooler, first).linear
     bias = adapter.sketches.get(bias_name(POOLER))
     agrees = bias is None or is_sketched(bias, linear.bias_or_zero)
     if not (agrees and linear.is_sketched(expected)):
@@ -103,14 +120,15 @@ def apply_head(graph: ir.Graph, prefix: str, adapter: Adapter) -> dict[str, str]
     """Replace the head's weights and biases; returns the SHA-256 of each new initialiser by its name.
 
     Raises:
-        CompacterError: E403, E604, as `check_pooler`.
+        CompacterError: E604, as `head_layers`; E403, E604, as `check_head_input`.
     """
     if adapter.config.head is None:
         return {}
-    check_pooler(graph, adapter)
+    layers = head_layers(graph, adapter.config.head)
+    check_head_input(adapter, layers)
     tensors = adapter.part(Part.HEAD)
     digests: dict[str, str] = {}
-    for layer in head_layers(graph, adapter.config.head):
+    for layer in layers:
         weight = tensors[f"{layer.name}.weight"]
         check_count(layer, weight.shape[0])
         emitter = Emitter(graph, prefix, layer.linear.dtype, {"compacter.part": Part.HEAD.value})

@@ -24,6 +24,8 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.pytorch.attach import attach_adapter
 from compacter_core.pytorch.attached import AttachedAdapter
+from compacter_core.pytorch.pooling import pool_before_head
+from compacter_core.vocabulary import Pooling
 from compacter_exporters.choices import Task
 from compacter_exporters.quiet import quiet
 
@@ -131,7 +133,9 @@ def _image_shape(config: Any) -> tuple[int, int, int]:
     return config.num_channels, height, width
 
 
-def load_source(source: str | Path, task: Task, adapter: Adapter | None = None) -> SourceModel:
+def load_source(
+    source: str | Path, task: Task, adapter: Adapter | None = None, pooling: Pooling | None = None
+) -> SourceModel:
     """Load a backbone from a directory or from the hub.
 
     A head that the checkpoint lacks is initialised from a fixed seed, so that equal sources give equal graphs.
@@ -140,6 +144,7 @@ def load_source(source: str | Path, task: Task, adapter: Adapter | None = None) 
         source: a transformers checkpoint.
         task: decides the head.
         adapter: attached to the model, with its norms, its head and its labels.
+        pooling: what the head reads instead of the pooler's output, where there is no adapter that says it.
 
     Raises:
         CompacterError: E005 if there is no such model, E702 if it has a tokenizer that cannot be used; E401 to E405
@@ -157,6 +162,8 @@ def load_source(source: str | Path, task: Task, adapter: Adapter | None = None) 
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unloadable(source, str(error).strip().partition("\n")[0]) from error
         attached = None if adapter is None else attach_adapter(model, adapter)
+        if adapter is None:
+            pool_before_head(model, pooling)
         config_json = model.config.to_json_string()
         if not task.generates and hasattr(model.config, "use_cache"):
             model.config.use_cache = False

@@ -9,9 +9,11 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError
 from compacter_core.layout import Part
+from compacter_core.vocabulary import Pooling
 from compacter_exporters.checks import Check, Numbers, check_linear, failed
 from compacter_exporters.graph import numpy_type
-from compacter_exporters.heads import HeadLayer, check_pooler, head_layers
+from compacter_exporters.heads import HeadLayer, check_head_input, head_layers
+from compacter_exporters.pooling import TokenMean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,11 +23,13 @@ class HeadVerifier:
     Args:
         adapter: the adapter.
         layers: its head's layers in the graph.
+        mean: what they read, where it is a mean of hidden states.
         problem: why they are not there.
     """
 
     adapter: Adapter
     layers: tuple[HeadLayer, ...]
+    mean: TokenMean | None = None
     problem: str | None = None
 
     @classmethod
@@ -34,20 +38,22 @@ class HeadVerifier:
         if adapter.config.head is None:
             return cls(adapter, ())
         try:
-            check_pooler(graph, adapter)
-            return cls(adapter, tuple(head_layers(graph, adapter.config.head)))
+            layers = tuple(head_layers(graph, adapter.config.head))
+            return cls(adapter, layers, check_head_input(adapter, layers))
         except CompacterError as error:
-            return cls(adapter, (), str(error))
+            return cls(adapter, (), problem=str(error))
 
     def values(self) -> list[ir.Value]:
         """The values to observe."""
-        return [value for layer in self.layers for value in (layer.linear.input, layer.linear.output)]
+        mean = () if self.mean is None else self.mean.values()
+        return [*mean, *(value for layer in self.layers for value in (layer.linear.input, layer.linear.output))]
 
     def checks(self, run: Mapping[str, Array]) -> dict[str, Check]:
         """The checks of every layer."""
         if self.problem is not None:
             return {"all": Check(problem=self.problem)}
-        return {layer.name: self._check(layer, run) for layer in self.layers}
+        pooling = {} if self.mean is None else {Pooling.MEAN.value: self.mean.check(run)}
+        return pooling | {layer.name: self._check(layer, run) for layer in self.layers}
 
     def _check(self, layer: HeadLayer, run: Mapping[str, Array]) -> Check:
         tensors = self.adapter.part(Part.HEAD)

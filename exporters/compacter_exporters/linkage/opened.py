@@ -15,7 +15,7 @@ from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import Input, NormStyle, Skip, Stack
 from compacter_exporters.checks import Numbers
 from compacter_exporters.graph import Slot
-from compacter_exporters.heads import HeadLayer, check_count, check_pooler, head_layers
+from compacter_exporters.heads import HeadLayer, check_count, check_head_input, head_layers
 from compacter_exporters.linears import Linear
 from compacter_exporters.loaded_graph import LoadedGraph
 from compacter_exporters.overrides import override_slots
@@ -116,8 +116,8 @@ def find_places(loaded: LoadedGraph, template: Adapter) -> Places:
             slots.setdefault(name, []).append(slot)
     head: list[HeadLayer] = []
     if template.config.head is not None:
-        check_pooler(loaded.model.graph, template)
         head = head_layers(loaded.model.graph, template.config.head)
+        check_head_input(template, head)
         for layer in head:
             check_count(layer, template.config.head.shapes[f"{layer.name}.weight"][0])
     return Places(loaded.model, template, loaded.present, slots, head)
