@@ -28,7 +28,7 @@ from compacter_core.methods import Method
 from compacter_core.pytorch.training import FULL_FINE_TUNING, FullRecipe, Recipe, TrainResult
 from examples.quickstart.docstrings import split_paths
 from examples.quickstart.measure import TorchClassifier
-from examples.quickstart.stages import ADAPTER, SCHEDULE, Stages
+from examples.quickstart.stages import ADAPTER, POOLING, SCHEDULE, Stages
 
 ADAPTER_RATES: Final = (3e-3, 5e-3, 1e-2)
 FULL_RATES: Final = (1e-4, 2e-4, 4e-4)
@@ -113,7 +113,8 @@ class Benchmark:
         path = output / _TEST_FILE
         if not path.is_file():
             is_full = method == FULL_FINE_TUNING
-            classifier = TorchClassifier(output) if is_full else TorchClassifier(self._stages.backbone(), output)
+            backbone = self._stages.backbone()
+            classifier = TorchClassifier(output, pooling=POOLING) if is_full else TorchClassifier(backbone, output)
             file = self._stages.data()["test"] if self._data is None else split_paths(self._data)["test"]
             atomic_write(path, json.dumps(classifier.right(file).tolist()).encode())
             # Nothing else needs a fine-tuned model, and it is large.
@@ -124,7 +125,7 @@ class Benchmark:
 def recipe(method: str, rate: float) -> Recipe:
     """The quickstart's recipe with another method and learning rate."""
     if method == FULL_FINE_TUNING:
-        return FullRecipe(learning_rate=rate)
+        return FullRecipe(learning_rate=rate, pooling=POOLING)
     return replace(ADAPTER, method=Method(method), learning_rate=rate)
 
 

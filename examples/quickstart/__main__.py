@@ -14,7 +14,7 @@ from compacter_exporters.verify import verify
 from compacter_runtime.session import Session
 from examples.quickstart.measure import TorchClassifier, compare, latency
 from examples.quickstart.report import FullFineTuning, Report
-from examples.quickstart.stages import Stages
+from examples.quickstart.stages import POOLING, Stages
 
 _BATCH = 32
 _SECONDS = 5.0
@@ -50,7 +50,7 @@ def run(stages: Stages, *, with_full: bool) -> Report:
     if with_full:
         _announce("full fine-tuning, for comparison")
         trained = stages.fine_tuned()
-        right = TorchClassifier(trained.output).right(files["test"])
+        right = TorchClassifier(trained.output, pooling=POOLING).right(files["test"])
         full = FullFineTuning(trained, test_accuracy=float(right.mean()))
     runs = {"Compacter": adapter.history} | ({} if full is None else {"full fine-tuning": full.training.history})
     draw_curves(

@@ -15,7 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compacter_core.format.reader import load_adapter
 from compacter_core.pytorch import from_pretrained
+from compacter_core.pytorch.pooling import pool_before_head
 from compacter_core.pytorch.training import Columns, read_file
+from compacter_core.vocabulary import Pooling
 from compacter_runtime.session import Session
 
 Array = NDArray[Any]
@@ -29,14 +31,17 @@ class TorchClassifier:
     Args:
         model: directory of the backbone, or of the fine-tuned model.
         adapter: directory of the adapter, if there is one.
+        pooling: what the head of a fine-tuned model reads; an adapter says it itself.
     """
 
-    def __init__(self, model: Path, adapter: Path | None = None) -> None:
+    def __init__(self, model: Path, adapter: Path | None = None, pooling: Pooling | None = None) -> None:
         head = None if adapter is None else load_adapter(adapter).config.head
         options = {} if head is None else {"num_labels": len(head.labels)}
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._model = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, **options).eval()
-        if adapter is not None:
+        if adapter is None:
+            pool_before_head(self._model, pooling)
+        else:
             from_pretrained(self._model, adapter)
 
     def right(self, file: Path) -> Array:

@@ -91,7 +91,7 @@ class Report:
         yield "classes", f"{len(adapter.labels)}"
         yield "backbone parameters", f"{counts.backbone:,}"
         yield "trained: adapter and norms", f"{counts.adapter + counts.replaced:,} ({counts.share:.3%})"
-        yield "trained: head (pooler, classifier)", f"{counts.head:,}"
+        yield "trained: head", f"{counts.head:,}"
         yield "adapter file", f"{size / 1024:.0f} KiB"
         yield "training time", f"{adapter.seconds:.0f} s, {len(adapter.history.evaluations)} epochs"
         if self.full is not None:

@@ -21,6 +21,7 @@ from compacter_core.pytorch.training import (
     load_result,
     train,
 )
+from compacter_core.vocabulary import Pooling
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import MODEL_FILE
 from compacter_exporters.graft import graft
@@ -28,10 +29,12 @@ from examples.quickstart import docstrings
 from examples.quickstart.backbone import provide_backbone
 
 MAX_LENGTH: Final = 64
-# The backbone was trained to average its tokens, not to use its pooler, so the pooler is trained with the head. Fresh
-# weights take larger steps than pretrained ones.
-ADAPTER: Final = AdapterRecipe(train_pooler=True, head_learning_rate=1e-2, pretrained_learning_rate=1e-3)
-FULL: Final = FullRecipe()
+POOLING: Final = Pooling.MEAN
+"""The backbone was trained to average its tokens."""
+
+# Fresh weights take larger steps than pretrained ones.
+ADAPTER: Final = AdapterRecipe(pooling=POOLING, head_learning_rate=5e-3, pretrained_learning_rate=1e-3)
+FULL: Final = FullRecipe(pooling=POOLING)
 SCHEDULE: Final = Schedule(epochs=3, batch_size=16)
 
 
@@ -69,7 +72,7 @@ class Stages:
     def exported(self) -> Path:
         """The backbone as an ONNX model."""
         model = self.directory / "onnx" / MODEL_FILE
-        return model if model.is_file() else export_backbone(self.backbone(), model.parent)
+        return model if model.is_file() else export_backbone(self.backbone(), model.parent, pooling=POOLING)
 
     def merged(self) -> Path:
         """The exported backbone with the adapter in it; both share the external data."""
