@@ -30,14 +30,20 @@ def add_parser(subparsers: "Subparsers") -> None:
         action="store_true",
         help="write norms that the adapter replaces, which AdapterHub cannot hold, into a file of their own",
     )
+    parser.add_argument(
+        "--without-head", action="store_true", help="leave out the head, which the library may not have the like of"
+    )
 
 
 def run(args: argparse.Namespace) -> Outcome:
     """Write the directory, as a whole or not at all."""
     from compacter_core.format.reader import load_adapter
+    from compacter_core.headless import without_head
     from compacter_core.importers.adapterhub import save_adapterhub
 
     adapter = load_adapter(args.adapter)
+    if args.without_head:
+        adapter = without_head(adapter)
     notes = save_adapterhub(adapter, args.output, norms_beside=args.norms_beside)
     data = {"name": adapter.config.name, "output": str(args.output), "notes": list(notes)}
     text = [f"wrote {adapter.config.name} for AdapterHub: {args.output}", *(f"note: {note}" for note in notes)]

@@ -225,3 +225,13 @@ def test_places_are_sites_of_the_binding(model_type: str) -> None:
     sites = {(stack, sublayer) for stack, bound in binding.layouts[0].items() for sublayer in bound.sublayers}
     assert set(PLACES[model_type]) == sites
     assert {sublayer for _, sublayer in sites} <= set(Sublayer)
+
+
+def test_the_head_may_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(adapter_of(config_of(**IMPOSSIBLE["a head of the mean"])), file)
+    command = ["export-adapter", "adapterhub", str(file), "-o", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "--without-head" in capsys.readouterr().err
+    assert main([*command, "--without-head"]) == 0
+    assert from_adapterhub(tmp_path / "out").adapter.config.head is None

@@ -129,7 +129,7 @@ def _head_class(head: Head, backbone: Backbone) -> str:
         ErrorCode.E504,
         "no class of transformers is known to have this head",
         value=head.layers if head.pooling is None else f"{head.layers} of the {head.pooling}",
-        remedy="Save the adapter without its head.",
+        remedy="Save the adapter without its head (--without-head).",
     )
 
 
