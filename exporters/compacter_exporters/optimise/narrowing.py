@@ -194,7 +194,7 @@ class _Narrowing:
         rounded = self._rounded(tensor.numpy(), name)
         node = value.producer()
         if in_both:
-            new = ir.val(name, self.dtype, rounded.shape, const_value=rounded)
+            new = ir.val(name, self.dtype, list(rounded.shape.numpy()), const_value=rounded)
             self.model.graph.register_initializer(new)
             for reader, index in uses:
                 reader.replace_input_with(index, new)

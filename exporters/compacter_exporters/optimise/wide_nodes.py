@@ -1,7 +1,7 @@
 """Which nodes of a backbone stay in fp32 though the backbone becomes fp16 or bf16.
 
-1. Norms that are spelled out in several nodes: x^2 leaves the range of fp16 where |x| > 256. Norms that are one
-   operator compute in fp32 inside.
+1. Root-mean-square norms that are spelled out in several nodes: x^2 leaves the range of fp16 where |x| > 256.
+   Norms that are one operator compute in fp32 inside.
 2. Where the second layer of the feed-forward network goes beyond 65504, as T5's `wo` does: that layer, and the residual
    stream that it is added to, from its first value to the norm behind the last layer. What reads the stream reads it
    through a norm.
@@ -42,7 +42,7 @@ def wide_nodes(model: ir.Model, config: AdapterConfig) -> set[ir.Node]:
         norms = find_norms(graph)
         for norm in norms:
             nodes = between(norm.input, norm.output)
-            if len(nodes) > 1 or overflows:
+            if overflows or (len(nodes) > 1 and not norm.is_centred):
                 wide |= {*nodes}
         if overflows:
             wide |= _stream(norms)
