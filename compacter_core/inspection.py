@@ -203,7 +203,8 @@ def _head(config: AdapterConfig) -> str:
     if head is None:
         return "none"
     labels = f"{len(head.labels)} labels" if head.labels else "no labels"
-    return f"{head.task}, {labels}, {' and '.join(head.layers)}"
+    of = "" if head.pooling is None else f" of the {head.pooling} of the tokens"
+    return f"{head.task}, {labels}, {' and '.join(head.layers)}{of}"
 
 
 def _table(rows: Iterable[TensorRow]) -> list[str]:

@@ -13,6 +13,7 @@ from compacter_core.errors import ErrorCode
 from compacter_core.format.writer import adapter_bytes, save_adapter, save_profile
 from compacter_core.inspection import inspect_bytes, inspect_file
 from compacter_core.layout import Part, count_parameters
+from compacter_core.vocabulary import Pooling
 from tests.format.builders import CONFIG, RawFile, make_adapter, rejected, with_config
 
 
@@ -54,6 +55,14 @@ def test_as_dict_is_json_and_carries_the_configuration(tmp_path: Path) -> None:
         value["parameters"][part] for part in ("shared", "site", "override", "head")
     )
     assert len(value["tensors"]) == len(make_adapter().tensors) + len(make_adapter().sketches)
+
+
+def test_what_the_head_reads_is_said(tmp_path: Path) -> None:
+    adapter = make_adapter()
+    assert adapter.config.head is not None
+    pooled = replace(adapter.config.head, pooler=None, pooling=Pooling.MEAN)
+    save_adapter(replace(adapter, config=replace(adapter.config, head=pooled)), tmp_path / "a")
+    assert "classifier of the mean of the tokens" in inspect_file(tmp_path / "a").as_text()
 
 
 def test_a_file_that_is_not_canonical_says_so(tmp_path: Path) -> None:

@@ -20,7 +20,16 @@ from compacter_core.config import (
     SiteModules,
 )
 from compacter_core.layout import adapter_layout, head_layout, override_names
-from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ProjectionKind, ScalingKind, Stack, Sublayer
+from compacter_core.vocabulary import (
+    Activation,
+    NormStyle,
+    OverrideKind,
+    Pooling,
+    ProjectionKind,
+    ScalingKind,
+    Stack,
+    Sublayer,
+)
 from tests.support.arrays import round_to
 
 SITE_NAMES = [f"{stack}.{layer}.{sublayer}" for stack in Stack for layer in range(3) for sublayer in Sublayer]
@@ -143,7 +152,8 @@ def heads(draw: st.DrawFn, hidden_size: int) -> Head:
     shapes: dict[str, tuple[int, ...]] = {"classifier.weight": (len(labels), hidden_size)}
     if draw(st.booleans()):
         shapes["classifier.bias"] = (len(labels),)
-    return Head(task="text-classification", layers=("classifier",), shapes=shapes, labels=labels)
+    pooling = draw(st.sampled_from([None, *Pooling]))
+    return Head(task="text-classification", layers=("classifier",), shapes=shapes, labels=labels, pooling=pooling)
 
 
 @st.composite
