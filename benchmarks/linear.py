@@ -83,7 +83,7 @@ def fit(x: Tensor, labels: Tensor, classes: int, penalty: float) -> Tensor:
         optimiser.zero_grad()
         value = functional.cross_entropy(_logits(x, weights), labels) + penalty * weights[:-1].square().sum()
         value.backward()  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
-        return float(value)
+        return float(value.detach())
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]  # as above
     return weights.detach()
