@@ -58,12 +58,22 @@ def quantise(source: Path, target: Path, precision: Precision) -> tuple[str, ...
         )
     with quiet():
         (_dynamic if precision is Precision.INT8 else _blocks)(model, target, layers)
+    _tidy(target)
     return layers
+
+
+def _tidy(path: Path) -> None:
+    """Undo `_hide_others`, and take constants of nodes back into the graph: quantisers write these out too."""
+    model = onnx.load(path)
+    _show(model)
+    data = f"{path.name}.data"
+    path.with_name(data).unlink(missing_ok=True)  # onnx would append to it
+    onnx.save(model, path, save_as_external_data=True, location=data, convert_attribute=False)
 
 
 def _dynamic(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> None:
     # The quantiser turns every Gemm into a MatMul of another name, with another weight, before it looks at names.
-    hidden = _hide_others(model, layers)
+    _hide_others(model, layers)
     quantize_dynamic(
         model,
         target,
@@ -75,10 +85,6 @@ def _dynamic(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> N
         # The quantiser cannot infer the type of what ONNX Runtime's own operators put out.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "EnableSubgraph": True},
     )
-    if hidden:
-        written = onnx.load(target, load_external_data=False)
-        _show(written)
-        target.write_bytes(written.SerializeToString())
 
 
 def _blocks(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> None:
@@ -90,15 +96,14 @@ def _blocks(model: onnx.ModelProto, target: Path, layers: tuple[str, ...]) -> No
     quantizer.model.save_model_to_file(str(target), use_external_data_format=True)
 
 
-def _hide_others(model: onnx.ModelProto, layers: tuple[str, ...]) -> bool:
-    """Turn every Gemm that is not to be quantised into another operator; whether there was one."""
+def _hide_others(model: onnx.ModelProto, layers: tuple[str, ...]) -> None:
+    """Turn every Gemm that is not to be quantised into another operator."""
     nodes = [node for graph in _graphs(model.graph) for node in graph.node]
     others = [node for node in nodes if node.op_type == "Gemm" and node.name not in layers]
     for node in others:
         node.domain = node.op_type = _HIDDEN
     if others:
         model.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
-    return bool(others)
 
 
 def _show(model: onnx.ModelProto) -> None:
