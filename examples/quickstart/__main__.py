@@ -25,12 +25,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.quickstart", description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path("build/quickstart"), help="default build/quickstart")
     parser.add_argument(
-        "--with-full", action="store_true", help="full fine-tuning too, for comparison (takes longer than the rest)"
+        "--without-full", action="store_true", help="leave out full fine-tuning, which is there for comparison"
     )
     args = parser.parse_args()
     begin = time.perf_counter()
     try:
-        report = run(Stages(args.directory), with_full=args.with_full)
+        report = run(Stages(args.directory), with_full=not args.without_full)
     except CompacterError as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 2

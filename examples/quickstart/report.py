@@ -106,8 +106,9 @@ class Report:
             yield "  different answers", f"{one.different} of {one.rows:,}"
             yield "  largest difference of a logit", f"{one.difference:.1e} of the largest logit"
         if self.full is not None:
-            behind = self.full.test_accuracy - self.agreement["test"].torch_accuracy
-            yield "  full fine-tuning", f"{self.full.test_accuracy:.4f}: Compacter is {100 * behind:.1f} points behind"
+            points = 100 * (self.agreement["test"].torch_accuracy - self.full.test_accuracy)
+            where = f"{abs(points):.1f} points {'behind' if points < 0 else 'ahead'}"
+            yield "  full fine-tuning", f"{self.full.test_accuracy:.4f}: Compacter is {where}"
         yield "sites verified", f"{len(self.verification.sites)}, largest error/bound {worst:.2f}"
         for rows, times in self.latencies.items():
             yield f"latency, {rows} text{'s' if rows > 1 else ''}", ""
