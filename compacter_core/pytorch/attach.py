@@ -78,7 +78,7 @@ def attach(
             config,
             backbone=config.backbone or bound.description,
             overrides=tuple(Override(name=norm, kind=OverrideKind.NORM) for norm in overrides),
-            head=bound.head(with_pooler=train_pooler, pooling=pooling) if train_head else None,
+            head=bound.task_head.describe(with_pooler=train_pooler, pooling=pooling) if train_head else None,
         )
         found = sketches_of(bound, config, sketches)
         check_replaceable(config, bound)

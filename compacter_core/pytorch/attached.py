@@ -75,7 +75,7 @@ class AttachedAdapter(AdapterModule):
         """
         base = self.backbone.base
         replaced = {f"{Part.OVERRIDE}.{one.name}": base.get_parameter(one.name) for one in self.config.overrides}
-        head = self.backbone.head_parameters(self.config.head)
+        head = self.backbone.task_head.parameters(self.config.head)
         return replaced | {f"{Part.HEAD}.{name}": parameter for name, parameter in head.items()}
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
@@ -204,4 +204,4 @@ class AttachedAdapter(AdapterModule):
         head = self.config.head
         if head is None or not self.is_active:
             return head
-        return self.backbone.head_like(head)
+        return self.backbone.task_head.like(head)

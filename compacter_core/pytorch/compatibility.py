@@ -51,7 +51,7 @@ def check_head(wanted: Head | None, bound: BoundBackbone) -> None:
     """
     if wanted is None:
         return
-    found = bound.head_like(wanted)
+    found = bound.task_head.like(wanted)
     if found is None or found.layers != wanted.layers or dict(found.shapes) != dict(wanted.shapes):
         raise CompacterError(
             ErrorCode.E404,
@@ -69,7 +69,7 @@ def check_replaceable(config: AdapterConfig, bound: BoundBackbone) -> None:
         CompacterError: E003 if one of them is quantised.
     """
     replaced = {one.name: bound.base.get_parameter(one.name) for one in config.overrides}
-    for name, parameter in (replaced | bound.head_parameters(config.head)).items():
+    for name, parameter in (replaced | bound.task_head.parameters(config.head)).items():
         if not parameter.is_floating_point():
             raise CompacterError(
                 ErrorCode.E003,

@@ -32,9 +32,9 @@ class MeanPooling:
         """Puts the hooks into the base model and its pooler.
 
         Raises:
-            CompacterError: E803, as `BoundBackbone.pooler_module`.
+            CompacterError: E803, as `TaskHead.pooler_module`.
         """
-        pooler = bound.pooler_module()
+        pooler = bound.task_head.pooler_module()
         return [
             bound.base.register_forward_pre_hook(self._switch.gate(self.keep_mask), with_kwargs=True),
             pooler.register_forward_hook(self._switch.gate(self.pool)),

@@ -50,7 +50,7 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
     """
     attached = get_adapter(model)
     own = sum(element_count(one) for one in attached.tensor_parameters().values() if one.requires_grad)
-    heads = attached.backbone.head_parameters(attached.config.head).values()
+    heads = attached.backbone.task_head.parameters(attached.config.head).values()
     trained_head = sum(element_count(one) for one in heads if one.requires_grad)
     everything = sum(element_count(one) for one in attached.trainable_parameters())
     backbone = [one for name, one in model.named_parameters() if not name.startswith(f"{ATTRIBUTE}.")]

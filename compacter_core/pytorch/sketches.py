@@ -59,7 +59,7 @@ def sketch_backbone(model: nn.Module, config: AdapterConfig, *, binding: Binding
         CompacterError: E803 if there is no binding or the head is not known, E211 for a site that the model lacks.
     """
     bound = bind(model, binding)
-    return sketches_of(bound, replace(config, backbone=bound.description, head=bound.head()))
+    return sketches_of(bound, replace(config, backbone=bound.description, head=bound.task_head.describe()))
 
 
 def _sample(tensor: Tensor) -> Array:

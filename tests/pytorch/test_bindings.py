@@ -57,7 +57,7 @@ def test_site_modules_carry_r_h_and_their_sum(model_type: str) -> None:
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_heads_hold_all_tensors_outside_the_base_model(model_type: str, task: str) -> None:
     model = tiny_model(model_type, task)
-    head = bind(model).head()
+    head = bind(model).task_head.describe()
     outside = {name for name in model.state_dict() if not name.startswith(f"{model.base_model_prefix}.")}
     if task == "base":
         assert head is None
@@ -69,7 +69,7 @@ def test_heads_hold_all_tensors_outside_the_base_model(model_type: str, task: st
 
 
 def test_regression_has_no_labels() -> None:
-    head = bind(tiny_model("bert", num_labels=1)).head()
+    head = bind(tiny_model("bert", num_labels=1)).task_head.describe()
     assert head is not None
     assert head.labels == ()
 
