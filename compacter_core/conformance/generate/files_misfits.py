@@ -219,6 +219,9 @@ def _add_heads(cases: Collector) -> None:
         comment="Another width between the layers of the head.",
         statements=("ONX-12",),
     )
+    mean = ToyAdapter.of(TOY, toy_config(TOY, head={**head, "pooling": "mean"}))
+    comment = "The head reads a mean, the graph's the first token."
+    _add(cases, "E604", "head-mean", mean, TOY, comment=comment, statements=("ONX-50",))
     _add_pooler(cases, deep, head)
 
 
