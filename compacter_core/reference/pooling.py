@@ -3,14 +3,10 @@
 p = sum_t m_t h_t / sum_t m_t    over the tokens t of a row
 """
 
-from typing import Final
-
 import numpy as np
 
 from compacter_core.adapter import Array, DType
-from compacter_core.reference.rounding import Precision
-
-_SLACK: Final = 1.0 + 2.0**-20
+from compacter_core.reference.rounding import SLACK, Precision
 
 
 def mean_of_tokens(hidden: Array, mask: Array) -> Array:
@@ -54,7 +50,7 @@ def mean_bound(
     given = np.broadcast_to(np.asarray(input_error, dtype=np.float64), hidden.shape)
     got = _error(hidden, mask, given, Precision.of(storage, accumulate))
     own = _error(hidden, mask, np.zeros_like(given), Precision.of(DType.F64, DType.F64))
-    bound: Array = _SLACK * (got + own)
+    bound: Array = SLACK * (got + own)
     return bound
 
 

@@ -3,14 +3,10 @@
 N(x) = x / sqrt(mean x^2 + eps) * gain    over the last axis
 """
 
-from typing import Final
-
 import numpy as np
 
 from compacter_core.adapter import Array, DType
-from compacter_core.reference.rounding import Precision
-
-_SLACK: Final = 1.0 + 2.0**-20
+from compacter_core.reference.rounding import SLACK, Precision
 
 
 def rms_norm(x: Array, gain: Array, eps: float) -> Array:
@@ -58,7 +54,7 @@ def rms_norm_bound(
     given = np.broadcast_to(np.asarray(input_error, dtype=np.float64), x.shape)
     got = _error(x, gain, eps, given, Precision.of(storage, accumulate))
     own = _error(x, gain, eps, np.zeros_like(given), Precision.of(DType.F64, DType.F64))
-    bound: Array = _SLACK * (got + own)
+    bound: Array = SLACK * (got + own)
     return bound
 
 

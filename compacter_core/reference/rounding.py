@@ -30,6 +30,9 @@ _LIPSCHITZ: Final = {
 }
 """The largest |act'|, rounded up."""
 
+SLACK: Final = 1.0 + 2.0**-20
+"""Covers the rounding of the bounds themselves."""
+
 _EXACT: Final = (Activation.RELU, Activation.IDENTITY)
 """Activations that round nothing."""
 
