@@ -20,6 +20,7 @@ from compacter_core.reference.adapter import Gradients, forward
 from compacter_core.reference.gradient_bounds import vjp_error
 from compacter_core.reference.projection import weight
 from compacter_core.reference.rounding import (
+    SLACK,
     Precision,
     activation_error,
     affine_error,
@@ -29,7 +30,6 @@ from compacter_core.reference.rounding import (
     trace,
 )
 
-_SLACK: Final = 1.0 + 2.0**-20
 _REFERENCE: Final = Precision.of(DType.F64, DType.F64)
 
 
@@ -123,7 +123,7 @@ def fold_bound(
 
     own = _REFERENCE.u_s * np.abs(h)
     reference = _sum_error(y, _delta_error(site, h, own, _REFERENCE) + own, _REFERENCE)
-    bound: Array = _SLACK * (error(Precision.of(storage, accumulate)) + reference)
+    bound: Array = SLACK * (error(Precision.of(storage, accumulate)) + reference)
     return bound
 
 
@@ -137,10 +137,10 @@ def vjp_bound(site: SiteParameters, x: Array, g: Array, *, storage: DType, accum
     got = vjp_error(site, x, g, Precision.of(storage, accumulate))
     own = vjp_error(site, x, g, _REFERENCE)
     return Gradients(
-        dx=_SLACK * (got.dx + own.dx),
-        down={name: _SLACK * (bound + own.down[name]) for name, bound in got.down.items()},
-        up={name: _SLACK * (bound + own.up[name]) for name, bound in got.up.items()},
-        scaling=None if got.scaling is None or own.scaling is None else _SLACK * (got.scaling + own.scaling),
+        dx=SLACK * (got.dx + own.dx),
+        down={name: SLACK * (bound + own.down[name]) for name, bound in got.down.items()},
+        up={name: SLACK * (bound + own.up[name]) for name, bound in got.up.items()},
+        scaling=None if got.scaling is None or own.scaling is None else SLACK * (got.scaling + own.scaling),
     )
 
 
@@ -220,7 +220,7 @@ def worst_ratio(got: Array, reference: Array, bound: Array) -> float:
 
 def _with_reference(precision: Precision, error: Callable[[Precision, float], Array]) -> Array:
     """The implementation's error, with what it was given wrong, plus the reference's, given nothing wrong (NUM-3)."""
-    bound: Array = _SLACK * (error(precision, 1.0) + error(_REFERENCE, 0.0))
+    bound: Array = SLACK * (error(precision, 1.0) + error(_REFERENCE, 0.0))
     return bound
 
 

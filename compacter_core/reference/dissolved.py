@@ -20,10 +20,9 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import forward_bound
 from compacter_core.reference.projection import project, weight
-from compacter_core.reference.rounding import Precision, affine_error, float64_site, magnitude, rounding_counts
+from compacter_core.reference.rounding import SLACK, Precision, affine_error, float64_site, magnitude, rounding_counts
 from compacter_core.vocabulary import Activation, ProjectionKind
 
-_SLACK: Final = 1.0 + 2.0**-20
 _REFERENCE: Final = Precision.of(DType.F64, DType.F64)
 
 
@@ -120,7 +119,7 @@ def dissolved_bound(
     own = affine_error(_dense(*before), a, 0.0, _REFERENCE)
     h = project(_dense(*before), a)
     reference = forward_bound(site, h, h, storage=DType.F64, accumulate=DType.F64, input_error=own, skip_error=own)
-    bound: Array = _SLACK * (layer + np.abs(a) @ weight_error + bias_error + reference)
+    bound: Array = SLACK * (layer + np.abs(a) @ weight_error + bias_error + reference)
     return bound
 
 

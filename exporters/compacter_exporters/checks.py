@@ -15,12 +15,9 @@ from compacter_core.reference.dissolved import dissolved_bound, dissolved_refere
 from compacter_core.reference.placement import layer_norm
 from compacter_core.reference.projection import project
 from compacter_core.reference.rms_norm import rms_norm, rms_norm_bound
-from compacter_core.reference.rounding import Precision, affine_error, float64_site
+from compacter_core.reference.rounding import SLACK, Precision, affine_error, float64_site
 from compacter_core.vocabulary import ProjectionKind
 from compacter_exporters.dissolving import DissolvedLinear
-
-_SLACK: Final = 1.0 + 2.0**-20
-"""Covers the rounding of the bounds themselves."""
 
 _STORAGE: Final = {
     ir.DataType.DOUBLE: DType.F64,
@@ -152,7 +149,7 @@ def check_folded(
     y = forward(site, h, h)
     if absorbed is not None:
         more = numbers.roundoff * (np.abs(y - absorbed) + bound) + numbers.storage.smallest_normal
-        bound = bound + _SLACK * (1 + numbers.roundoff) * more
+        bound = bound + SLACK * (1 + numbers.roundoff) * more
     return Check.of(output, y, bound)
 
 
@@ -179,7 +176,7 @@ def check_sum(first: Array, second: Array, total: Array, numbers: Numbers, *, er
     reference = first + second
     given = numbers.unseen(first) + numbers.unseen(second) + error
     bound = (1 + numbers.roundoff) * given + numbers.roundoff * np.abs(reference) + numbers.storage.smallest_normal
-    return Check.of(total, reference, _SLACK * bound)
+    return Check.of(total, reference, SLACK * bound)
 
 
 def check_rms_norm(
@@ -226,7 +223,7 @@ def check_linear(x: Array, weight: Array, bias: Array | None, output: Array, num
     x = x.astype(np.float64)
     own = affine_error(dense, x, 0.0, Precision.of(DType.F64, DType.F64))
     bound = affine_error(dense, x, numbers.unseen(x), Precision.of(numbers.storage, numbers.accumulate)) + own
-    return Check.of(output, project(dense, x), _SLACK * bound)
+    return Check.of(output, project(dense, x), SLACK * bound)
 
 
 def failed(check: Check, problem: str) -> Check:

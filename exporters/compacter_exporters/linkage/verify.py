@@ -18,7 +18,7 @@ from compacter_core.format.sketch import bias_name, is_sketched
 from compacter_core.layout import Part
 from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound
-from compacter_core.reference.rounding import float64_site
+from compacter_core.reference.rounding import SLACK, float64_site
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_plain, failed
@@ -33,7 +33,6 @@ from compacter_exporters.verify_norms import NormVerifier
 from compacter_exporters.verify_report import VerifyReport
 from compacter_exporters.verify_sites import SiteVerifier
 
-_SLACK = 1.0 + 2.0**-20
 BEFORE_BIAS = "before_bias"
 
 
@@ -202,7 +201,7 @@ def check_before_bias(
         )
     u = numbers.roundoff
     more = (1 + u) * (u * (np.abs(y - b) + bound) + storage.smallest_normal)
-    return Check.of(output, y, bound + _SLACK * more)
+    return Check.of(output, y, bound + SLACK * more)
 
 
 def values_named(graph: ir.Graph, names: set[str]) -> list[ir.Value]:
