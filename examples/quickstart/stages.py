@@ -94,9 +94,13 @@ class Stages:
             schedule=schedule,
         )
 
+    def output(self, settings: TrainSettings) -> Path:
+        """Where a run's result lies, or would lie."""
+        return self.directory / f"{settings.recipe.label}-{_key(settings)}"
+
     def trained(self, settings: TrainSettings) -> TrainResult:
         """The result of a run, from an earlier time if it is there; one that was interrupted goes on."""
-        output = self.directory / f"{settings.recipe.label}-{_key(settings)}"
+        output = self.output(settings)
         if (output / LOG_FILE).is_file():
             return load_result(output)
         interrupted = any(output.glob("checkpoints/checkpoint-*/trainer_state.json"))

@@ -20,6 +20,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from tests.export_matrix import pretrained
 from tests.export_matrix.backbones import TASKS
 from tests.export_matrix.cells import AXES, Cell
 from tests.export_matrix.exporters import EXPORTERS
@@ -30,7 +31,7 @@ from tests.export_matrix.results import Results, read_results, write_results
 from tests.export_matrix.table import as_markdown
 
 VALUES: Final[Mapping[str, Mapping[str, object]]] = {
-    "backbone": TASKS,
+    "backbone": dict.fromkeys((*TASKS, pretrained.NAME)),
     "exporter": EXPORTERS,
     "precision": PRECISIONS,
     "linkage": LINKAGES,
@@ -62,7 +63,14 @@ def _filled(results: Results, only: Mapping[str, frozenset[str]], path: Path | N
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     exporters = [name for name, exporter in EXPORTERS.items() if exporter.is_here]
-    cells = [cell for cell in Cell.all(TASKS, exporters, PRECISIONS, LINKAGES) if cell.matches(only)]
+    cells = [cell for cell in Cell.all(VALUES["backbone"], exporters, PRECISIONS, LINKAGES) if cell.matches(only)]
+    if any(cell.backbone == pretrained.NAME for cell in cells) and not pretrained.is_here():
+        cells = [cell for cell in cells if cell.backbone != pretrained.NAME]
+        print(
+            f"left out: {pretrained.NAME}, which is not all in {pretrained.DIRECTORY}; "
+            f"`python -m {pretrained.__name__}` makes it",
+            file=sys.stderr,
+        )
     missing = [cell for cell in cells if cell not in results and _is_possible(cell)]
     with tqdm(total=len(missing), unit="cell", disable=None) as bar:
         for cell, outcome in measure(missing):

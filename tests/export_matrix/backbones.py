@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, AutoModelF
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import AdapterConfig
 from compacter_core.pytorch import detach
-from compacter_core.vocabulary import Activation
+from compacter_core.vocabulary import Activation, Pooling
 from compacter_exporters.choices import Task
 from tests.exporters_backbone.generators import generated, tiny_generator, trained
 from tests.exporters_backbone.table_norm import keeping_table_norm
@@ -75,6 +75,8 @@ class Backbone:
         prompts: what a generation begins with.
         adapters: one for each of some activations, with norms and, for a classifier, the head.
         computed: what PyTorch computes with each of them, and without: None.
+        pooling: what the head reads in place of a pooler's output.
+        truth: of each row the right label's number, where the rows are real and the adapters trained on their like.
     """
 
     task: Task
@@ -84,6 +86,8 @@ class Backbone:
     prompts: torch.Tensor | None
     adapters: Mapping[Activation, Adapter]
     computed: Mapping[Activation | None, Computed]
+    pooling: Pooling | None = None
+    truth: Array | None = None
 
 
 def make_backbone(name: str, folder: Path) -> Backbone:
@@ -95,13 +99,13 @@ def make_backbone(name: str, folder: Path) -> Backbone:
     written = _written(model, prompts)
     inputs = _inputs(model, written, prompts, generator)
     adapters: dict[Activation, Adapter] = {}
-    computed: dict[Activation | None, Computed] = {None: Computed(_logits(model, inputs), _listed(written))}
+    computed: dict[Activation | None, Computed] = {None: Computed(compute_logits(model, inputs), _listed(written))}
     for activation in ACTIVATIONS:
         if task.generates:
             adapters[activation] = trained(model, non_linearity=activation)
         else:
             adapters[activation] = _of_classifier(model, tiny_adapter_config(model, non_linearity=activation))
-        computed[activation] = Computed(_logits(model, inputs), _listed(_written(model, prompts)))
+        computed[activation] = Computed(compute_logits(model, inputs), _listed(_written(model, prompts)))
         detach(model)
     return Backbone(task, model, checkpoint, inputs, prompts, adapters, computed)
 
@@ -146,6 +150,7 @@ def _listed(tokens: torch.Tensor | None) -> list[list[int]] | None:
     return None if tokens is None else tokens.tolist()
 
 
-def _logits(model: Any, inputs: dict[str, torch.Tensor]) -> Array:
+def compute_logits(model: Any, inputs: dict[str, torch.Tensor]) -> Array:
+    """What the PyTorch model makes of the inputs."""
     with torch.no_grad():
         return np.asarray(model(**inputs).logits.numpy())

@@ -48,11 +48,14 @@ class Outcome:
         refused: code of the error that refused it.
         failed: type of an exception that is no refusal.
         why: what either of them said.
+        is_theirs: whether what failed are others' steps alone: their converter, or a runtime on what it wrote.
         within: whether every value that `verify` compares is within its bound; None where there is no adapter.
         ratio: the largest error of an adapter, norm or head over its bound.
         error: the largest error of one.
         difference: the largest difference of a logit from PyTorch's float32 model, over the largest logit.
         agreement: share of predictions, of rows or of tokens, that are PyTorch's.
+        accuracy: share of right predictions, where there are labels and an adapter that was trained on their like.
+        torch_accuracy: that of PyTorch's float32 model with the same adapter.
         same_tokens: whether greedy generation writes PyTorch's tokens; None without a cache.
         fused: number of fused operators of the model after ONNX Runtime's optimiser, without those in adapters.
         own: number of those of the backbone alone.
@@ -62,11 +65,14 @@ class Outcome:
     refused: str | None = None
     failed: str | None = None
     why: str | None = None
+    is_theirs: bool = False
     within: bool | None = None
     ratio: float | None = None
     error: float | None = None
     difference: float | None = None
     agreement: float | None = None
+    accuracy: float | None = None
+    torch_accuracy: float | None = None
     same_tokens: bool | None = None
     fused: int = 0
     own: int = 0
@@ -79,8 +85,8 @@ class Outcome:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something happened that is neither a result within its bounds nor a refusal."""
-        return self.failed is not None or self.within is False
+        """Whether something of this project is neither a result within its bounds nor a refusal."""
+        return (self.failed is not None and not self.is_theirs) or self.within is False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-compatible fields that say something."""

@@ -15,6 +15,7 @@ from compacter_core.vocabulary import Activation
 from compacter_exporters.backbone import export_backbone
 from compacter_exporters.choices import MODEL_FILE, Backend
 from compacter_exporters.quiet import quiet
+from tests.export_matrix import pretrained
 from tests.export_matrix.backbones import Backbone
 from tests.exporters.optimised import How, optimise
 
@@ -50,7 +51,7 @@ def _plain(backbone: Backbone, backend: Backend) -> Path:
     """What an exporter of transformers' models writes, once for all that begin with it."""
     folder = backbone.checkpoint.with_name(backend.value)
     if not folder.exists():
-        export_backbone(backbone.checkpoint, folder, task=backbone.task, backend=backend)
+        export_backbone(backbone.checkpoint, folder, task=backbone.task, backend=backend, pooling=backbone.pooling)
     return folder
 
 
@@ -71,11 +72,13 @@ def _optimised(backend: Backend, how: How) -> Export:
 
     def export(backbone: Backbone, folder: Path) -> None:
         folder.mkdir()
-        kind = PYTHON_OPTIMISED.get(backbone.model.config.model_type, "")
+        config = backbone.model.config
+        sizes = {"heads": config.num_attention_heads, "hidden": config.hidden_size}
+        kind = PYTHON_OPTIMISED.get(config.model_type, "")
         for path in _plain(backbone, backend).glob("*.onnx"):
             whole = folder / f"whole-{path.name}"
             onnx.save(onnx.load(path), whole)
-            optimise(whole, how, folder / path.name, model_type=kind)
+            optimise(whole, how, folder / path.name, model_type=kind, **sizes)
             whole.unlink()
 
     return export
@@ -116,7 +119,7 @@ _HERE: Final = {Backend.TRANSFORMERS: "transformers.exporters", Backend.OPTIMUM:
 
 
 def _of(backend: Backend) -> dict[str, Exporter]:
-    needs, some = _HERE[backend], frozenset(PYTHON_OPTIMISED)
+    needs, some = _HERE[backend], frozenset({*PYTHON_OPTIMISED, pretrained.NAME})
     return {
         f"{backend}": Exporter(needs, _as_exported(backend)),
         f"{backend}, adapter inside": Exporter(needs, _with_adapter(backend), has_adapter=True),

@@ -14,6 +14,7 @@ from compacter_core.vocabulary import Activation
 from compacter_exporters.checks import Check
 from compacter_exporters.choices import MODEL_FILE
 from compacter_exporters.verify import VerifyReport, verify
+from tests.export_matrix import pretrained
 from tests.export_matrix.backbones import Backbone, make_backbone
 from tests.export_matrix.cells import Cell, Outcome
 from tests.export_matrix.exporters import EXPORTERS
@@ -29,9 +30,13 @@ def measure(cells: Sequence[Cell]) -> Filled:
     """The outcome of each cell, in an order in which those with the same graphs follow each other."""
     for name, of_backbone in groupby(sorted(cells), key=lambda cell: cell.backbone):
         with tempfile.TemporaryDirectory() as folder:
-            backbone = make_backbone(name, Path(folder))
+            backbone = _made(name, Path(folder))
             for _, of_exporter in groupby(of_backbone, key=lambda cell: cell.exporter):
                 yield from _of_exporter(backbone, list(of_exporter))
+
+
+def _made(name: str, folder: Path) -> Backbone:
+    return pretrained.make_pretrained(folder) if name == pretrained.NAME else make_backbone(name, folder)
 
 
 def _of_exporter(backbone: Backbone, cells: Sequence[Cell]) -> Filled:
@@ -49,14 +54,14 @@ def _of_exporter(backbone: Backbone, cells: Sequence[Cell]) -> Filled:
 def _of_precision(backbone: Backbone, exported: Path, cells: Sequence[Cell]) -> Filled:
     with tempfile.TemporaryDirectory() as folder:
         graphs = Path(folder) / "graphs"
+        precision = PRECISIONS[cells[0].precision]
         try:
-            precision = PRECISIONS[cells[0].precision]
             precision.prepare(exported, graphs)
             bare = Path(shutil.copytree(graphs, Path(folder) / "bare"))
             precision.finish(bare)
             own = count_optimised(bare.glob("*.onnx"))
         except Exception as error:
-            yield from ((cell, _refusal(error)) for cell in cells)
+            yield from ((cell, _refusal(error, is_theirs=precision.after is None)) for cell in cells)
             return
         for index, cell in enumerate(cells):
             yield cell, _of_cell(backbone, graphs, own, cell, Path(folder) / str(index))
@@ -77,12 +82,16 @@ def _of_cell(backbone: Backbone, graphs: Path, own: Counter[str], cell: Cell, fo
     except Exception as error:
         return _refusal(error)
     scale = np.abs(expected.logits).max()
+    # A head that did not train with the adapter is right by chance.
+    truth = backbone.truth if (linked.activation or inside) else None
     return Outcome(
         within=None if report is None else report.ok,
         ratio=None if report is None else _adapters(report).ratio,
         error=None if report is None else _adapters(report).error,
         difference=float(np.abs(got - expected.logits).max() / scale),
         agreement=float(np.mean(got.argmax(-1) == expected.logits.argmax(-1))),
+        accuracy=None if truth is None else float(np.mean(got.argmax(-1) == truth)),
+        torch_accuracy=None if truth is None else float(np.mean(expected.logits.argmax(-1) == truth)),
         same_tokens=all(tokens == expected.written for tokens in written) if written else None,
         fused=fused.total(),
         own=own.total(),
@@ -99,8 +108,8 @@ def _model(folder: Path) -> Path:
     return folder / MODEL_FILE if (folder / MODEL_FILE).exists() else folder
 
 
-def _refusal(error: Exception) -> Outcome:
+def _refusal(error: Exception, *, is_theirs: bool = False) -> Outcome:
     """A refusal by its code; whatever else an exporter, a quantiser or a runtime raised is a failure."""
     if isinstance(error, CompacterError):
         return Outcome(refused=error.code.name, why=error.message)
-    return Outcome(failed=type(error).__name__, why=str(error).strip().partition("\n")[0])
+    return Outcome(failed=type(error).__name__, why=str(error).strip().partition("\n")[0], is_theirs=is_theirs)

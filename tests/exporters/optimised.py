@@ -24,13 +24,15 @@ class How(StrEnum):
 Optimised = Callable[[Path, How], Path]
 
 
-def optimise(source: Path, how: How, target: Path, *, model_type: str = "bert") -> Path:
+def optimise(
+    source: Path, how: How, target: Path, *, model_type: str = "bert", heads: int = HEADS, hidden: int = HIDDEN
+) -> Path:
     """Write an optimised graph; `model_type` is the optimiser's own name of the kind of model."""
     if how is How.TRANSFORMERS:
         logging.disable(logging.WARNING)
         try:
             fused = optimizer.optimize_model(
-                str(source), model_type, num_heads=HEADS, hidden_size=HIDDEN, opt_level=0, only_onnxruntime=False
+                str(source), model_type, num_heads=heads, hidden_size=hidden, opt_level=0, only_onnxruntime=False
             )
             fused.save_model_to_file(str(target))
         finally:
