@@ -10,7 +10,10 @@ from compacter_core.adapter import Array
 from compacter_core.format.sketch import THRESHOLD, similarity
 from compacter_exporters.linears import Linear
 
-_NEAR: Final = THRESHOLD - 2.0**-20
+COARSE_THRESHOLD: Final = 0.5
+"""Of quantised weights (ONX-31). One large value makes the steps of a whole matrix large."""
+
+_NEAR: Final = COARSE_THRESHOLD - 2.0**-20
 """Scores above this are computed again, exactly as the file format defines them."""
 
 
@@ -40,7 +43,7 @@ class LayerSketches:
 
     def holds(self, sketch: Array | None) -> bool:
         """Whether some layer's weight comes from the sketched one."""
-        return sketch is not None and any(score >= THRESHOLD for score, _ in self.scores(sketch))
+        return sketch is not None and any(score >= least(layer) for score, layer in self.scores(sketch))
 
     def scores(self, sketch: Array) -> list[tuple[float, Linear]]:
         """Correlation of every layer of the right size with a sketch."""
@@ -50,6 +53,11 @@ class LayerSketches:
             (similarity(sketch, self.raw[i]) if score > _NEAR or score == 0.0 else float(score), self.layers[i])
             for i, score in zip(positions, rough, strict=True)
         ]
+
+
+def least(layer: Linear) -> float:
+    """The correlation from which on a layer's weight comes from the sketched one (SKT-6, ONX-31)."""
+    return THRESHOLD if layer.quantised is None else COARSE_THRESHOLD
 
 
 def _centred(rows: Array) -> Array:

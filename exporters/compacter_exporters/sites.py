@@ -17,7 +17,7 @@ from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import THRESHOLD, bias_name, is_sketched, weight_name
 from compacter_core.vocabulary import Stack
-from compacter_exporters.layer_sketches import LayerSketches
+from compacter_exporters.layer_sketches import COARSE_THRESHOLD, LayerSketches, least
 from compacter_exporters.linears import Linear
 from compacter_exporters.shared_layers import shares_layers
 
@@ -131,14 +131,14 @@ def _matches(site: Site, sketched: LayerSketches, adapter: Adapter) -> list[Foun
             remedy="Save the adapter again from the PyTorch model it is attached to.",
         )
     scores = sketched.scores(expected)
-    matches = [FoundSite(site, layer, score) for score, layer in scores if score >= THRESHOLD]
+    matches = [FoundSite(site, layer, score) for score, layer in scores if score >= least(layer)]
     if not matches:
         best = max((score for score, _ in scores), default=0.0)
         raise CompacterError(
             ErrorCode.E604,
             f"site {site.id} is not in the graph: no weight matches its sketch",
             value=f"largest correlation {best:.3f}",
-            expected=f"at least {THRESHOLD}",
+            expected=f"at least {THRESHOLD}, or {COARSE_THRESHOLD} of a quantised weight",
             remedy=_REFUSED,
         )
     return matches
