@@ -32,6 +32,8 @@ NAME: Final = "MiniLM, trained"
 
 DIRECTORY: Final = Path("build/quickstart")
 ROWS: Final = 256
+LENGTH: Final = 32
+"""Tokens of a row; of one in forty more are cut off, since all rows are as long as the longest."""
 
 _BACKBONE: Final = "backbone"
 _TASK: Final = Task.TEXT_CLASSIFICATION
@@ -66,7 +68,8 @@ def labelled_backbone(checkpoint: Path, adapters: Mapping[Activation, Adapter], 
     own.symlink_to(checkpoint.absolute(), target_is_directory=True)
     examples = read_file(rows, Columns())[:ROWS]
     tokenizer = AutoTokenizer.from_pretrained(own)
-    tokens = tokenizer([row.text for row in examples], padding=True, truncation=True, return_tensors="pt")
+    texts = [row.text for row in examples]
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
     inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
     model = load_source(own, _TASK, pooling=POOLING).model
     computed: dict[Activation | None, Computed] = {None: Computed(compute_logits(model, inputs), None)}
