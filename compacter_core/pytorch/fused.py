@@ -16,21 +16,19 @@ computed again. With G [N c, q] the cotangent of y,
 so that hidden states pass through two products forward and four backward, and where skip is x, its gradient G joins the
 last of them.
 
+Where a device has `kernels`, they do all of this in few passes, and keep less.
+
 A second derivative is that of these formulas, where all is computed again: nothing that was kept takes part in it.
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compacter_core.layout import Side
-from compacter_core.pytorch.factors import wide_factor
 from compacter_core.pytorch.functional import activate_vjp
+from compacter_core.pytorch.kernels import Kernels, kernels_for
 from compacter_core.pytorch.products import cast, onto, product_onto
 from compacter_core.pytorch.site_steps import Kept, Steps
 from compacter_core.pytorch.site_tensors import Options, SiteTensors
@@ -53,7 +51,7 @@ def adapt(x: Tensor, skip: Tensor | None, tensors: SiteTensors, options: Options
         adds_x = skip is x
         y: Tensor = _Adapt.apply(x, None if adds_x else skip, adds_x, options, *flat)  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
         return y
-    with _without_autocast(x):
+    with torch.no_grad(), _without_autocast(x):
         return _forward(Steps(tensors, options), x, skip)[0]
 
 
@@ -76,18 +74,17 @@ class _Adapt(torch.autograd.Function):
             steps = Steps(SiteTensors.of(tuple(flat)), ctx.options)
             kept = steps.mixings() if torch.is_grad_enabled() else Kept(u, mix_down, a, mix_up)
             dx, gradients = _backward(steps, x, kept, g, adds_x=ctx.adds_x)
-            gradients = gradients.with_rules_summed() if steps.tensors.shares_rule else gradients
+            if steps.tensors.shares_rule and not gradients.shares_rule:
+                gradients = gradients.with_rules_summed()
         return dx, g if ctx.needs_input_grad[1] else None, None, None, *gradients.flat()
 
 
 def _forward(steps: Steps, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Kept]:
     """Y, and what is worth keeping."""
-    mixings = steps.mixings()
-    kernels, narrow = _kernels(steps, mixings, x, skip)
+    kernels = _kernels(steps, x, skip)
     if kernels is not None:
-        y, u = kernels.forward(x, skip, narrow)
-        return y, mixings._replace(u=u if u.shape[1] <= narrow.mix_down.shape[1] else None)
-    middle = steps.middle(x, mixings)
+        return kernels.forward(steps, x, skip)
+    middle = steps.middle(x, steps.mixings())
     if steps.tensors.scaling is None:
         y = product_onto(skip, *steps.leaving(middle), x)
     else:
@@ -97,56 +94,32 @@ def _forward(steps: Steps, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Kept
 
 def _backward(steps: Steps, x: Tensor, kept: Kept, g: Tensor, *, adds_x: bool) -> tuple[Tensor, SiteTensors]:
     """Gradients of x, with that of a skip that is x, and of the tensors."""
+    kernels = _kernels(steps, x, g)
+    if kernels is not None:
+        return kernels.backward(steps, kept, x, g, adds_g=adds_x)
     scaling, product_type = steps.tensors.scaling, steps.options.product_type
-    middle = steps.middle(x, kept)
+    # A kernel that went forward keeps no mixings.
+    middle = steps.middle(x, steps.mixings()._replace(u=kept.u, a=kept.a) if kept.mix_down is None else kept)
     d_delta, d_scaling = cast(cast(g, x.dtype), product_type), None
     if scaling is not None:
         d_scaling = (d_delta * steps.unscaled(middle, x)).sum_to_size(scaling.shape).to(scaling.dtype)
         d_delta = (d_delta * scaling).to(product_type)
-    kernels, narrow = _kernels(steps, kept, x, g)
-    if kernels is None:
-        dv = cast(steps.leave_vjp(d_delta), middle.a.dtype)
-        da, d_up, d_up_bias = steps.up_vjp(middle, dv, d_delta)
-        dz = activate_vjp(steps.options.activation, middle.z, middle.a, da)
-        du, d_down = steps.down_vjp(middle, dz, x)
-        dx = product_onto(g if adds_x else None, du, steps.inner(), x)
-    else:
-        dx, dv, dz = kernels.backward(g, middle.u, narrow, adds_g=adds_x)
-        _, d_up, d_up_bias = steps.up_vjp(middle, dv, d_delta)
-        _, d_down = steps.down_vjp(middle, dz, x)
+    dv = cast(steps.leave_vjp(d_delta), middle.a.dtype)
+    da, d_up, d_up_bias = steps.up_vjp(middle, dv, d_delta)
+    dz = activate_vjp(steps.options.activation, middle.z, middle.a, da)
+    du, d_down = steps.down_vjp(middle, dz, x)
+    dx = product_onto(g if adds_x else None, du, steps.inner(), x)
     d_down_bias = None if steps.tensors.down_bias is None else dz.sum(0)
     return dx, SiteTensors(d_down, d_down_bias, d_up, d_up_bias, d_scaling)
 
 
-def kernels_for(x: Tensor) -> Any:
-    """The module with kernels for the device of x; None where there is none, and while a compiler traces."""
-    return None if torch.compiler.is_compiling() or not x.is_cuda else _triton()
-
-
-@cache
-def _triton() -> Any:
-    found = find_spec("triton") is not None
-    return import_module("compacter_core.pytorch.triton_adapter") if found else None
-
-
-def _kernels(steps: Steps, mixings: Kept, x: Tensor, other: Tensor | None) -> tuple[Any, Any]:
-    """The kernels and their argument, where they serve these tensors; no derivative passes through a kernel."""
-    (down, down_bias, up, up_bias, scaling), options = steps.tensors, steps.options
+def _kernels(steps: Steps, x: Tensor, other: Tensor | None) -> Kernels | None:
+    """The kernels, where they serve these tensors; no derivative passes through a kernel."""
+    (down, _, _, _, scaling), one_type = steps.tensors, other is None or other.dtype is x.dtype
+    if down.right is None or scaling is not None or not one_type or torch.is_grad_enabled():
+        return None
     kernels = kernels_for(x)
-    mixed = kernels is not None and down.right is not None and scaling is None
-    if not mixed or torch.is_grad_enabled() or (other is not None and other.dtype is not x.dtype):
-        return None, None
-    narrow = kernels.Narrow(
-        wide_factor(down, Side.DOWN),
-        mixings.mix_down,
-        down_bias,
-        mixings.mix_up,
-        wide_factor(up, Side.UP),
-        up_bias,
-        options.activation,
-        options.scale,
-    )
-    return (kernels, narrow) if kernels.supports(x, narrow) else (None, None)
+    return kernels if kernels is not None and kernels.supports(steps, x) else None
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:

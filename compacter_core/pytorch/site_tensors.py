@@ -33,14 +33,16 @@ class SiteTensors(NamedTuple):
 
     def flat(self) -> tuple[Tensor | None, ...]:
         """As arguments of a function of PyTorch's; None in place of a rule that is there already."""
-        up = self.up._replace(rule=None) if self.shares_rule else self.up
-        return (*self.down, self.down_bias, *up, self.up_bias, self.scaling)
+        rule, left, right = self.up
+        rule = None if self.shares_rule else rule
+        return (*self.down, self.down_bias, rule, left, right, self.up_bias, self.scaling)
 
     @classmethod
     def of(cls, flat: tuple[Any, ...]) -> "SiteTensors":
         """The inverse of `flat`."""
-        down, up = Factors(*flat[:3]), Factors(*flat[4:7])
-        return cls(down, flat[3], up._replace(rule=down.rule) if up.rule is None else up, flat[7], flat[8])
+        rule, left, right, bias, up_rule, *up, up_bias, scaling = flat
+        up_factors = Factors(rule if up_rule is None else up_rule, *up)
+        return cls(Factors(rule, left, right), bias, up_factors, up_bias, scaling)
 
     def with_rules_summed(self) -> "SiteTensors":
         """Of gradients: that of a rule which both projections share."""

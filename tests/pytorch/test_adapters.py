@@ -224,6 +224,7 @@ def test_copies_switch_on_their_own(duplicate: Callable[[Any], Any]) -> None:
     assert torch.equal(logits(twin, inputs), logits(tiny_model("bert"), inputs))
 
 
+@pytest.mark.usefixtures("plain_operations")
 def test_compiled_code_follows() -> None:
     """Attaching, switching and detaching after compilation: a compiled layer gives what the layer gives."""
     torch.compiler.reset()

@@ -20,6 +20,7 @@ from compacter_core.pytorch import AdapterModule, SiteAdapter
 from compacter_core.pytorch.convert import to_array
 from compacter_core.pytorch.functional import activate
 from compacter_core.pytorch.fused import adapt
+from compacter_core.pytorch.kernels import kernels_for
 from compacter_core.pytorch.products import product_onto
 from compacter_core.pytorch.site_tensors import Options
 from compacter_core.reference.adapter import forward, vjp
@@ -28,6 +29,8 @@ from compacter_core.reference.initialise import initialise
 from compacter_core.vocabulary import Activation, ProjectionKind, ScalingKind
 from tests.pytorch.helpers import backward
 from tests.support.strategies import adapter_configs, adapters, site_inputs
+
+pytestmark = pytest.mark.usefixtures("arithmetic")
 
 TORCH = {DType.F64: torch.float64, DType.F32: torch.float32, DType.BF16: torch.bfloat16}
 ACCUMULATE = {DType.F64: DType.F64, DType.F32: DType.F32, DType.BF16: DType.F32}
@@ -169,9 +172,15 @@ KEPT_WIDTHS = {ProjectionKind.DENSE: 32, ProjectionKind.LOW_RANK: 17, Projection
 KEPT_MIXINGS = {ProjectionKind.DENSE: 0, ProjectionKind.LOW_RANK: 0, ProjectionKind.PHM: 2**3, ProjectionKind.LPHM: 64}
 
 
+KEPT_BY_KERNELS = {ProjectionKind.LOW_RANK: 1, ProjectionKind.LPHM: 4}
+
+
 @pytest.mark.parametrize("kind", ProjectionKind)
-def test_what_is_kept(kind: ProjectionKind) -> None:
-    """Beyond x and the parameters: a [k = 16], u [k, r = 1 or n^2 r = 4] where it is no wider, and both mixings."""
+def test_what_is_kept(kind: ProjectionKind, arithmetic: str) -> None:
+    """Beyond x and the parameters: a [k = 16], u [k, r = 1 or n^2 r = 4] where it is no wider, and both mixings.
+
+    Kernels keep u alone.
+    """
     rows, site = 32, site_of(compacter(64, 16, kind, n=2), DType.F32)
     x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     known = {t.untyped_storage().data_ptr() for t in (x, *site.parameters())}
@@ -186,7 +195,10 @@ def test_what_is_kept(kind: ProjectionKind) -> None:
 
     with saved_tensors_hooks(pack, lambda saved: saved):
         y = site(x, x)
-    assert sum(kept.values()) == (rows * KEPT_WIDTHS[kind] + 2 * KEPT_MIXINGS[kind]) * 4
+    width, mixings = KEPT_WIDTHS[kind], KEPT_MIXINGS[kind]
+    if arithmetic == "kernels" and kernels_for(x) is not None:
+        width, mixings = KEPT_BY_KERNELS.get(kind, width), 0 if kind in KEPT_BY_KERNELS else mixings
+    assert sum(kept.values()) == (rows * width + 2 * mixings) * 4
     assert y.requires_grad
 
 

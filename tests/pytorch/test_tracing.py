@@ -11,6 +11,9 @@ from compacter_core.methods import Method
 from tests.pytorch.helpers import attach_trained, backward, logits, tiny_adapter_config
 from tests.support.models import MODEL_TYPES, tiny_inputs, tiny_model
 
+# What is traced runs the plain operations.
+pytestmark = pytest.mark.usefixtures("plain_operations")
+
 # Every architecture, every placement and every kind of projection at least once; tracing is slow.
 CASES = [
     ("bert", Method.COMPACTER, "houlsby"),

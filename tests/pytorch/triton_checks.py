@@ -12,8 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compacter_core.adapter import DType
-from compacter_core.pytorch import fused, triton_adapter
+from compacter_core.pytorch import fused
 from compacter_core.pytorch.convert import to_array
+from compacter_core.pytorch.kernels import triton_adapter
 from compacter_core.reference.adapter import forward, vjp
 from compacter_core.reference.bounds import forward_bound, vjp_bound, worst_ratio
 from compacter_core.vocabulary import Activation, ProjectionKind, ScalingKind
@@ -25,7 +26,6 @@ from tests.support.strategies import adapter_configs, adapters, site_inputs
 class Counted:
     """The kernels' module, and how often it was called."""
 
-    Narrow = triton_adapter.Narrow
     supports = staticmethod(triton_adapter.supports)
 
     def __init__(self) -> None:

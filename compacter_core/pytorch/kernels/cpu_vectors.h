@@ -1,0 +1,123 @@
+/* Vectors as long as the CPU has them, and activations on them. Everything is float32. */
+#ifndef CPU_VECTORS_H
+#define CPU_VECTORS_H
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(sizeof(float) * LANES)));
+typedef int ivec __attribute__((vector_size(sizeof(int) * LANES)));
+
+/* In the order of `cpu_adapter.ACTIVATIONS`. */
+enum activation { GELU_NEW, GELU, RELU, SILU, TANH, IDENTITY };
+
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
+/* The first count numbers, zeros beyond them. A count of LANES that the compiler knows is one instruction. */
+INLINE vec load(const float *from, long count) {
+    vec v = {0};
+    memcpy(&v, from, count == LANES ? sizeof v : sizeof(float) * count);
+    return v;
+}
+
+INLINE void store(float *to, vec v, long count) {
+    memcpy(to, &v, count == LANES ? sizeof v : sizeof(float) * count);
+}
+
+INLINE float total(vec v) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += v[i];
+    return sum;
+}
+
+INLINE vec chosen(ivec where, vec yes, vec no) {
+    ivec a, b;
+    memcpy(&a, &yes, sizeof a);
+    memcpy(&b, &no, sizeof b);
+    a = (where & a) | (~where & b);
+    memcpy(&yes, &a, sizeof a);
+    return yes;
+}
+
+INLINE vec filled(float x) { return (vec){0} + x; }
+
+/* e^x by x = n ln 2 + f, |f| <= ln 2 / 2, and a Taylor polynomial of degree 7 in f, whose rest is below 5e-9 of it; x is
+   kept where 2^n is a normal number. */
+INLINE vec exponential(vec x) {
+    x = chosen(x > 88, filled(88), x);
+    x = chosen(x < -87, filled(-87), x);
+    vec n = x * 1.44269504f + 12582912.0f - 12582912.0f; /* rounds to whole numbers: 1.5 2^23 */
+    vec f = x - n * 0.693359375f + n * 2.12194440e-4f;   /* ln 2 in two parts, the first with few digits */
+    vec sum = f * (1.0f / 5040) + 1.0f / 720;
+    sum = sum * f + 1.0f / 120;
+    sum = sum * f + 1.0f / 24;
+    sum = sum * f + 1.0f / 6;
+    sum = sum * f + 0.5f;
+    sum = sum * f + 1;
+    sum = sum * f + 1;
+    ivec exponent = (__builtin_convertvector(n, ivec) + 127) << 23;
+    vec power;
+    memcpy(&power, &exponent, sizeof power);
+    return sum * power;
+}
+
+INLINE vec sigmoid(vec x) { return 1 / (1 + exponential(-x)); }
+
+INLINE vec each(float (*of)(float), vec x) {
+    for (int i = 0; i < LANES; i++) x[i] = of(x[i]);
+    return x;
+}
+
+/* gelu_new is z sigmoid(y): 1 + tanh(y / 2) = 2 sigmoid(y). */
+INLINE vec gelu_new_argument(vec z) { return 1.5957691216f * (z + 0.044715f * z * z * z); }
+
+/* a = act(z). */
+INLINE vec activated(long kind, vec z) {
+    switch (kind) {
+        case GELU_NEW:
+            return z * sigmoid(gelu_new_argument(z));
+        case GELU:
+            return 0.5f * z * (1 + each(erff, z * 0.70710678f));
+        case RELU:
+            return chosen(z < 0, filled(0), z);
+        case SILU:
+            return z * sigmoid(z);
+        case TANH:
+            return each(tanhf, z);
+        default:
+            return z;
+    }
+}
+
+/* act'(z). */
+INLINE vec slope(long kind, vec z) {
+    vec s;
+    switch (kind) {
+        case GELU_NEW:
+            s = sigmoid(gelu_new_argument(z));
+            return s + z * 1.5957691216f * (1 + 0.134145f * z * z) * s * (1 - s);
+        case GELU:
+            return 0.5f * (1 + each(erff, z * 0.70710678f)) + z * 0.39894228f * exponential(-0.5f * z * z);
+        case RELU:
+            return chosen(z > 0, filled(1), filled(0));
+        case SILU:
+            s = sigmoid(z);
+            return s + z * s * (1 - s);
+        case TANH:
+            s = each(tanhf, z);
+            return 1 - s * s;
+        default:
+            return filled(1);
+    }
+}
+
+#endif
