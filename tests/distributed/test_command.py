@@ -1,6 +1,7 @@
 """`compacter train` in two processes: the batches, the losses and the files of one process."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from compacter_core.cli.main import main
 from compacter_core.format.reader import load_adapter
 from compacter_core.pytorch.training import trainer
 from compacter_core.pytorch.training.trainer import CommonOrder
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import accelerate_launch, torchrun
 from tests.training.conftest import VOCABULARY, save_tokenizer
 from tests.training.toy import toy_rows
 
@@ -47,10 +48,15 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*arguments, "--reduction-factor", "4", "--no-progress", "--json"]
 
 
+@pytest.mark.parametrize("launch", [torchrun, accelerate_launch])
 def test_two_processes_do_the_work_of_one(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    launch: Callable[..., str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    printed = torchrun("compacter_core", *words, "-o", str(tmp_path / "two"))
+    printed = launch("compacter_core", *words, "-o", str(tmp_path / "two"))
     two: dict[str, Any] = json.loads(printed)
     # One process draws its order from the common generator, which several could not keep in step.
     monkeypatch.setattr(trainer, "LengthGroupedSampler", lambda size, lengths: CommonOrder(size, lengths, 0))
