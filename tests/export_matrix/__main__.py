@@ -1,11 +1,12 @@
-"""The matrix: every backbone, exporter, linkage and precision, what was measured in each cell, as a markdown table.
+"""The matrix: every backbone, exporter, linkage and precision, what was measured in each cell, as a page of markdown.
 
     .venv/bin/python -m tests.export_matrix --json build/matrix.json
     .venv-interop/bin/python -m tests.export_matrix --json build/matrix-interop.json
     .venv/bin/python -m tests.export_matrix --merge build/matrix.json build/matrix-interop.json
 
 Each environment fills the cells of its own exporters. A file of results is written cell by cell; a run that finds one
-goes on with the cells that it lacks. Exit code 1: a cell failed, or has an error outside its bound.
+goes on with the cells that it lacks. Exit code 1: a cell failed and not in another tool alone, or has an error outside
+its bound. The page in docs/ is printed by --merge. The real backbone is made by `tests.export_matrix.pretrained`.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -112,4 +113,5 @@ def _refusal(error: Exception, *, is_theirs: bool = False) -> Outcome:
     """A refusal by its code; whatever else an exporter, a quantiser or a runtime raised is a failure."""
     if isinstance(error, CompacterError):
         return Outcome(refused=error.code.name, why=error.message)
-    return Outcome(failed=type(error).__name__, why=str(error).strip().partition("\n")[0], is_theirs=is_theirs)
+    why = str(error).strip().partition("\n")[0] or f"in {traceback.extract_tb(error.__traceback__)[-1].name}"
+    return Outcome(failed=type(error).__name__, why=why, is_theirs=is_theirs)

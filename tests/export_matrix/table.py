@@ -1,30 +1,35 @@
-"""The matrix as markdown: a summary, then a table for each precision with the linkages side by side."""
+"""The matrix as a page of markdown: in short, why cells are empty, then a table of every cell for each precision."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from tests.export_matrix.backbones import TASKS
+from tests.export_matrix.causes import causes
 from tests.export_matrix.cells import Outcome
-from tests.export_matrix.linkages import BACKBONE
+from tests.export_matrix.exporters import EXPORTERS
+from tests.export_matrix.linkages import LINKAGES
+from tests.export_matrix.markdown import in_order, section, table
 from tests.export_matrix.precisions import PRECISIONS
 from tests.export_matrix.results import Results
+from tests.export_matrix.summary import ABSENT, summary, totals, trained
 
-_ABSENT: Final = "-"
-_COLUMNS: Final = (
-    "precision",
-    "linkage",
-    "cells",
-    "refused",
-    "within bounds",
-    "largest error/bound",
-    "largest error",
-    "largest difference of a logit",
-    "least agreement",
-    "tokens equal",
-    "all fusions kept",
-)
+HEAD: Final = """\
+# The export matrix
+
+Backbones, exporters, precisions of the weights, and linkages of the adapter: what was measured in every combination
+that the two environments have. Generated; `python -m tests.export_matrix --help` explains the commands:
+
+```sh
+.venv/bin/python -m tests.export_matrix.pretrained
+.venv/bin/python -m tests.export_matrix --json build/matrix.json
+.venv-interop/bin/python -m tests.export_matrix --json build/matrix-interop.json
+.venv/bin/python -m tests.export_matrix --merge build/matrix.json build/matrix-interop.json > docs/export-matrix.md
+```
+
+Backbones are tiny, with random weights and adapters that look trained; the one with "trained" in its name is real.
+fp16, int8 and int4 are graphs that ONNX Runtime's tools converted before an adapter went into them, "--precision" is
+what `compacter graft` does itself. "adapter inside" is a model exported with its adapter."""
 LEGEND: Final = """\
-A cell: the largest error of an adapter, norm or head as a share of its derived bound, and by itself, against the NumPy
+A cell: the largest error of an adapter, norm or head over its derived bound, and by itself, against the NumPy
 reference inside ONNX Runtime; the largest difference of a logit from PyTorch's float32 model over the largest logit,
 below float32 with the share of predictions that are the same; "=" where greedy generation writes PyTorch's tokens, "≠"
 where it writes others; fused operators after ONNX Runtime's optimiser, those in adapters not counted: as many as the
@@ -33,40 +38,25 @@ backbone's, or "7 of 9". E…: refused with that code. -: not in the environment
 
 def as_markdown(results: Results) -> str:
     """Everything that the results say."""
-    parts = [_summary(results), LEGEND]
-    for precision in _in_order(PRECISIONS, (cell.precision for cell in results)):
+    parts = [HEAD, totals(results), summary(results), trained(results), causes(results)]
+    details = []
+    for precision in in_order(PRECISIONS, (cell.precision for cell in results)):
         chosen = {cell: outcome for cell, outcome in results.items() if cell.precision == precision}
-        parts.append(f"**{precision}**\n\n{_details(chosen)}")
-    refused = Counter(f"{one.refused}: {one.why}" for one in results.values() if one.refused)
-    parts.append(_list("Refused", [f"{count} × {why}" for why, count in refused.most_common()]))
-    failed = {cell: one for cell, one in results.items() if one.failed}
-    parts.append(_list("Failed", [f"{cell.key}: {one.failed}: {one.why}" for cell, one in failed.items()]))
-    return "\n\n".join(filter(None, parts))
-
-
-def _summary(results: Results) -> str:
-    """One row for each precision and linkage."""
-    rows = []
-    kinds = dict.fromkeys((cell.precision, cell.linkage) for cell in results)
-    for precision, linkage in sorted(kinds, key=lambda kind: (list(PRECISIONS).index(kind[0]), kind[1])):
-        found = [one for cell, one in results.items() if (cell.precision, cell.linkage) == (precision, linkage)]
-        done = [one for one in found if one.is_done]
-        row = [precision, linkage, str(len(found)), str(sum(one.refused is not None for one in found))]
-        row += [_share(one.within for one in done), _most("{:.2f}", [one.ratio for one in done])]
-        row += [_most("{:.1e}", [one.error for one in done]), _most("{:.1e}", [one.difference for one in done])]
-        row += [_most("{:.3f}", [one.agreement for one in done], choose=min), _share(one.same_tokens for one in done)]
-        rows.append([*row, _share(not one.lost for one in done)])
-    return _table(_COLUMNS, rows)
+        details.append(section(precision, _details(chosen), level=3))
+    return "\n\n".join(filter(None, [*parts, section("Every cell", LEGEND, *details)]))
 
 
 def _details(results: Results) -> str:
     """One row for each backbone and exporter, one column for each linkage."""
-    linkages = sorted({cell.linkage for cell in results}, key=lambda linkage: (linkage != BACKBONE, linkage))
-    rows = {(cell.backbone, cell.exporter): dict.fromkeys(linkages, _ABSENT) for cell in results}
+    linkages = in_order(LINKAGES, (cell.linkage for cell in results))
+    backbones = in_order(TASKS, (cell.backbone for cell in results))
+    exporters = in_order(EXPORTERS, (cell.exporter for cell in results))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for cell, outcome in results.items():
-        rows[cell.backbone, cell.exporter][cell.linkage] = _text(outcome, is_exact=PRECISIONS[cell.precision].is_exact)
-    table = [[*names, *cells.values()] for names, cells in sorted(rows.items())]
-    return _table(("backbone", "exporter", *linkages), table)
+        row = rows.setdefault((cell.backbone, cell.exporter), dict.fromkeys(linkages, ABSENT))
+        row[cell.linkage] = _text(outcome, is_exact=PRECISIONS[cell.precision].is_exact)
+    ordered = sorted(rows, key=lambda names: (backbones.index(names[0]), exporters.index(names[1])))
+    return table(("backbone", "exporter", *linkages), [[*names, *rows[names].values()] for names in ordered])
 
 
 def _text(one: Outcome, *, is_exact: bool) -> str:
@@ -78,27 +68,3 @@ def _text(one: Outcome, *, is_exact: bool) -> str:
     parts += [] if one.same_tokens is None else ["=" if one.same_tokens else "≠"]
     parts.append(str(one.own) if not one.lost else f"{one.own - sum(one.lost.values())} of {one.own}")
     return ", ".join(parts) if one.within is not False else f"OUTSIDE: {', '.join(parts)}"
-
-
-def _share(values: Iterable[bool | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{sum(known)} of {len(known)}" if known else ""
-
-
-def _most(form: str, values: Sequence[float | None], choose: Callable[[Iterable[float]], float] = max) -> str:
-    known = [value for value in values if value is not None]
-    return form.format(choose(known)) if known else ""
-
-
-def _in_order(order: Iterable[str], values: Iterable[str]) -> list[str]:
-    there = set(values)
-    return [value for value in order if value in there]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _list(title: str, lines: Sequence[str]) -> str:
-    return f"{title}:\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""

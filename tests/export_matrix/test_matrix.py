@@ -15,25 +15,25 @@ from tests.export_matrix.__main__ import main
 from tests.export_matrix.cells import Cell, Outcome
 from tests.export_matrix.linkages import BACKBONE, LINKAGES, Linked
 from tests.export_matrix.measuring import measure
+from tests.export_matrix.precisions import PRECISIONS, Precision
 from tests.export_matrix.results import read_results, write_results
-from tests.export_matrix.table import as_markdown
 from tests.exporters_backbone.backends import BACKENDS
 
 EXPORTER = str(BACKENDS[0])
 MERGED = "merged fold"
-PRECISIONS = ("fp32", "int8")
+MEASURED = ("fp32", "int8")
 DONE = Outcome(within=True, ratio=0.25, error=1e-6, difference=1e-6, agreement=1.0, fused=9, own=9)
 
 
 @cache
 def outcomes() -> dict[tuple[str, str], Outcome]:
     """The slice, by precision and linkage."""
-    cells = Cell.all(["bert"], [EXPORTER], PRECISIONS, [BACKBONE, MERGED, "swappable", "bank"])
+    cells = Cell.all(["bert"], [EXPORTER], MEASURED, [BACKBONE, MERGED, "swappable", "bank"])
     return {(cell.precision, cell.linkage): outcome for cell, outcome in measure(cells)}
 
 
 @pytest.mark.parametrize("linkage", [MERGED, "swappable", "bank"])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", MEASURED)
 def test_adapters_are_within_their_bounds(precision: str, linkage: str) -> None:
     found, bare = outcomes()[precision, linkage], outcomes()[precision, BACKBONE]
     assert found.why is None
@@ -75,6 +75,18 @@ def test_another_adapter_is_outside_the_bounds(monkeypatch: pytest.MonkeyPatch) 
     assert (failed.failed, failed.why, failed.is_wrong) == ("ValueError", "no", True)
 
 
+@pytest.mark.parametrize("is_theirs", [True, False])
+def test_what_others_break_is_no_fault_of_this_project(monkeypatch: pytest.MonkeyPatch, is_theirs: bool) -> None:
+    def raises(source: Path, target: Path) -> None:
+        raise AssertionError
+
+    broken = Precision(before=raises) if is_theirs else Precision(after=raises)
+    monkeypatch.setitem(PRECISIONS, "fp16", broken)
+    ((_, found),) = measure(Cell.all(["distilbert"], [EXPORTER], ["fp16"], [MERGED]))
+    assert (found.failed, found.why) == ("AssertionError", "in raises")
+    assert (found.is_theirs, found.is_wrong) == (is_theirs, not is_theirs)
+
+
 def test_a_run_goes_on_where_another_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = dict.fromkeys(Cell.all(["bert"], [EXPORTER], ["fp32"], LINKAGES), DONE)
     write_results(held, tmp_path / "results.json")
@@ -96,25 +108,16 @@ def test_files_are_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert read_results(map(Path, files))[first] == DONE
 
 
-def test_the_table_shows_refusals_losses_and_absent_cells() -> None:
-    cells = {
-        Cell("bert", "one", "fp32", BACKBONE): Outcome(difference=1e-6, agreement=1.0, fused=9, own=9),
-        Cell("bert", "one", "fp32", MERGED): replace(DONE, fused=8, lost={"BiasGelu": 1}),
-        Cell("bert", "two", "fp32", MERGED): Outcome(refused="E604", why="a reason"),
-        Cell("bert", "two", "int8", MERGED): replace(DONE, same_tokens=False, agreement=0.5),
-    }
-    text = as_markdown(cells)
-    assert "| bert | one | 1e-06, 9 | 0.25 (1e-06), 1e-06, 8 of 9 |" in text
-    assert "| bert | two | - | E604 |" in text
-    assert "| bert | two | 0.25 (1e-06), 1e-06 50%, ≠, 9 |" in text
-    assert "- 1 × E604: a reason" in text
-    assert f"| fp32 | {MERGED} | 2 | 1 | 1 of 1 | 0.25 |" in text
-
-
 def test_results_are_json_by_cell(tmp_path: Path) -> None:
     write_results({Cell("bert", "one", "fp32", MERGED): DONE}, tmp_path / "results.json")
     held = json.loads((tmp_path / "results.json").read_text())
     assert held["bert/one/fp32/merged fold"]["ratio"] == 0.25
+
+
+def test_results_of_earlier_times_are_read(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"bert/one/fp32/merged fold": {"within": true, "ratio": 0.25, "own": 9}}')
+    (found,) = read_results([tmp_path / "results.json"]).values()
+    assert (found.within, found.ratio, found.own, found.accuracy, found.is_theirs) == (True, 0.25, 9, None, False)
 
 
 @pytest.mark.parametrize("only", ["colour=red", "backbone=none", "backbone"])
