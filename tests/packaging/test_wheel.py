@@ -36,7 +36,7 @@ def test_every_source_and_data_file_is_in(wheel_names: set[str], package: str) -
     expected = {
         path.relative_to(root).as_posix()
         for path in (root / package).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".json", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".json", ".typed", ".c", ".h"}
     }
     assert f"{package}/py.typed" in expected
     expected |= {
