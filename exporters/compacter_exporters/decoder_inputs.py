@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from compacter_exporters.source_model import SourceModel
@@ -18,8 +19,11 @@ def decoder_only_inputs(source: SourceModel) -> dict[str, Any]:
     """Two new tokens behind three that are in the cache."""
     tokens = source.sample(_BATCH, _PAST + _NEW)["input_ids"]
     positions = torch.arange(_PAST + _NEW).expand(_BATCH, -1)
+    # One that keeps all tokens: a model's own may keep a window, with its size among the tensors. The mask limits what
+    # is seen of it.
+    past = DynamicCache()
     with torch.no_grad():
-        past = source.model(input_ids=tokens[:, :_PAST], use_cache=True).past_key_values
+        source.model(input_ids=tokens[:, :_PAST], past_key_values=past, use_cache=True)
     return {
         "input_ids": tokens[:, _PAST:],
         "attention_mask": torch.ones_like(tokens),
