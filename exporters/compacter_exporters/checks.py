@@ -153,6 +153,19 @@ def check_folded(
     return Check.of(output, y, bound)
 
 
+def check_bias_first(site: SiteParameters, h: Array, output: Array, numbers: Numbers) -> Check:
+    """Check that output = (h - bu') + delta(h - bu'), where h is what the graph has behind its bias b + bu'.
+
+    The graph computes h + act(h Wd + (bd - bu' Wd)) Wu'. That is the folded form with m = h and -bu' in the place of b,
+    whose last bias bu' - bu' is zero, so that nothing of it is rounded.
+    """
+    site, h = float64_site(site), h.astype(np.float64)
+    bu = np.zeros(h.shape[-1]) if site.up.b is None else site.up.b * site.scaling
+    own = numbers.unseen(h)
+    bound = fold_bound(site, h, -bu, storage=numbers.storage, accumulate=numbers.accumulate, input_error=own)
+    return Check.of(output, forward(site, h - bu, h - bu), bound)
+
+
 def check_dissolved(site: SiteParameters, a: Array, layer: DissolvedLinear, output: Array, numbers: Numbers) -> Check:
     """Check that output = h + delta(h), h = a W + b, where the graph has but one linear layer with other weights."""
     # A Gemm takes its rows without the axes that they are brought into behind it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Array
+from compacter_core.adapter import Array, SiteParameters
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
@@ -74,6 +74,11 @@ class LocatedSite:
             return self.folded_bias
         last = None if not self.is_folded or not self.sums else self.sums[-1].fused
         return None if last is None else last.bias
+
+    def is_bias_first(self, site: SiteParameters) -> bool:
+        """Whether the last bias of the adapter is in the linear layer's: it has one, and nothing is added to p."""
+        reads_and_adds = self.x is self.skip is self.linear.output
+        return reads_and_adds and site.up.b is not None and self.linear.bias is not None and self.folded_bias is None
 
 
 def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: NormStyle) -> LocatedSite:

@@ -1,6 +1,6 @@
 """An adapter into a model in memory: overrides, head and sites, in every graph of the model that holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
@@ -11,7 +11,15 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
 from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.forms import Form, allows_fold, connect, emit_bias_last, emit_fold, emit_plain
+from compacter_exporters.forms import (
+    Form,
+    allows_fold,
+    connect,
+    emit_bias_first,
+    emit_bias_last,
+    emit_fold,
+    emit_plain,
+)
 from compacter_exporters.functions import calls_of
 from compacter_exporters.heads import apply_head
 from compacter_exporters.linears import linear_of
@@ -43,7 +51,9 @@ class Merged:
         return [name for site in dissolved for name in site.initialisers if name.endswith("/weight")]
 
 
-def merge(model: ir.Model, present: Sequence[Present], adapter: Adapter, form: Form) -> Merged:
+def merge(
+    model: ir.Model, present: Sequence[Present], adapter: Adapter, form: Form, *, preferred: Form = Form.BIAS_LAST
+) -> Merged:
     """Change a model's graphs.
 
     Args:
@@ -51,20 +61,23 @@ def merge(model: ir.Model, present: Sequence[Present], adapter: Adapter, form: F
         present: what of the adapter its graphs hold.
         adapter: the whole adapter.
         form: how the sites are written.
+        preferred: what auto is for placements that allow fold.
 
     Raises:
         CompacterError: E403, E404, E405, E604 and E605, as `graft`.
     """
     for one in present:
         for site in one.adapter.config.sites:
-            _choose(one.adapter.config, site, form)
+            _choose(one.adapter.config, site, form, preferred)
     merged = Merged(replaced=apply_head(model.graph, f"compacter/{adapter.config.name}/head", adapter))
     for one in present:
-        _merge_region(model, one, form, merged)
+        _merge_region(model, one, merged, lambda config, site: _choose(config, site, form, preferred))
     return merged
 
 
-def _merge_region(model: ir.Model, present: Present, form: Form, merged: Merged) -> None:
+def _merge_region(
+    model: ir.Model, present: Present, merged: Merged, form_of: Callable[[AdapterConfig, Site], Form]
+) -> None:
     adapter, config = present.adapter, present.adapter.config
     check_biases(present.sites, adapter)
     layers = {site_id: one.linear for site_id, one in present.sites.items()}
@@ -72,7 +85,7 @@ def _merge_region(model: ir.Model, present: Present, form: Form, merged: Merged)
     merged.replaced |= apply_overrides(model.graph, f"compacter/{config.name}/override", slots)
     for site in config.sites:
         found = present.sites[site.id]
-        put = _put(model, present, found, _choose(config, site, form))
+        put = _put(model, present, found, form_of(config, site))
         first = merged.sites.get(site.id, put)
         merged.sites[site.id] = replace(first, initialisers={**first.initialisers, **put.initialisers})
         merged.correlations.setdefault(site.id, found.correlation)
@@ -93,10 +106,16 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
     parameters = present.adapter.site(site.id)
     if form is Form.BIAS_LAST and layer.bias_add is None:
         form = Form.FOLD  # there is no node that could add the bias last
+    slot = layer.bias_slot
+    if form is Form.BIAS_FIRST and (slot is None or parameters.up.b is None):
+        form = Form.PLAIN  # there is no bias to take up the adapter's, or none to be taken up
     if form is Form.DISSOLVED:
         output = emit_dissolved(emitter, layer, parameters, present.adapter.sketches[weight_name(site.id)])
     elif form is Form.BIAS_LAST and layer.bias_add is not None:
         output = emit_bias_last(emitter, layer, layer.bias_add, parameters, opset)
+    elif form is Form.BIAS_FIRST and slot is not None:
+        attach = config.attach_of(site)
+        output = emit_bias_first(emitter, layer, slot, parameters, opset, around=around, attach=attach)
     elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
     elif form is Form.FUNCTION:
@@ -112,7 +131,7 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
     )
 
 
-def _choose(config: AdapterConfig, site: Site, form: Form) -> Form:
+def _choose(config: AdapterConfig, site: Site, form: Form, preferred: Form) -> Form:
     """The form of a site.
 
     Raises:
@@ -122,8 +141,8 @@ def _choose(config: AdapterConfig, site: Site, form: Form) -> Form:
     if form is Form.DISSOLVED:
         check_dissolvable(config, site)
     if form is Form.AUTO:
-        return Form.BIAS_LAST if possible else Form.PLAIN
-    if form in (Form.FOLD, Form.BIAS_LAST) and not possible:
+        return preferred if possible else Form.PLAIN
+    if form in (Form.FOLD, Form.BIAS_LAST, Form.BIAS_FIRST) and not possible:
         raise CompacterError(
             ErrorCode.E605,
             f"site {site.id} cannot be folded: its adapter does not both read and add to the sublayer's output",

@@ -14,6 +14,7 @@ from compacter_core.vocabulary import NormStyle
 from compacter_exporters.checks import (
     Check,
     Numbers,
+    check_bias_first,
     check_dissolved,
     check_folded,
     check_plain,
@@ -58,7 +59,7 @@ class SiteVerifier:
 
     def forms(self) -> dict[str, str]:
         """The form of each site."""
-        return {name: _form(site).value for name, site in self.located.items()}
+        return {name: _form(site, self.adapter.site(name)).value for name, site in self.located.items()}
 
     def values(self) -> list[ir.Value]:
         """The values to observe."""
@@ -96,6 +97,8 @@ class SiteVerifier:
             check = check_dissolved(parameters, x, located.linear, output, numbers)
         elif located.is_folded:
             check = check_folded(parameters, x, bias, output, numbers, absorbed=located.absorbed)
+        elif located.is_bias_first(parameters):
+            check = check_bias_first(parameters, x, output, numbers)
         else:
             check = check_plain(parameters, x, skip, output, numbers)
         if not self._bias_agrees(site_id, bias, rounding, numbers):
@@ -118,11 +121,11 @@ class SiteVerifier:
         return bool(np.all(np.abs(bias[where] - expected) <= allowed))
 
 
-def _form(located: LocatedSite) -> Form:
+def _form(located: LocatedSite, site: SiteParameters) -> Form:
     if isinstance(located.linear, DissolvedLinear):
         return Form.DISSOLVED
     if not located.is_folded:
-        return Form.PLAIN
+        return Form.BIAS_FIRST if located.is_bias_first(site) else Form.PLAIN
     return Form.FOLD if located.absorbed is None else Form.BIAS_LAST
 
 
@@ -137,9 +140,11 @@ def _bias(located: LocatedSite, parameters: SiteParameters, numbers: Numbers) ->
     width = located.linear.weight.shape[1]
     if isinstance(located.linear, DissolvedLinear):
         return located.linear.bias_or_zero, located.linear.bias_error
-    if not located.is_folded:
+    is_first = located.is_bias_first(parameters)
+    if not located.is_folded and not is_first:
         return located.linear.bias_or_zero.astype(np.float64), np.zeros(width)
-    constant = np.zeros(width) if located.folded_bias is None else located.folded_bias
+    constant = located.linear.bias if is_first else located.folded_bias
+    constant = np.zeros(width) if constant is None else constant.astype(np.float64)
     bu = np.zeros(width) if parameters.up.b is None else parameters.up.b.astype(np.float64) * parameters.scaling
     # The constant c is round(bu + b), so |c - (bu + b)| <= u |bu + b| <= u |c| / (1 - u) < 2 u |c|.
     return constant - bu, 2 * numbers.roundoff * np.abs(constant)

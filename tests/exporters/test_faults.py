@@ -71,7 +71,7 @@ def failures(path: Path, adapter: Adapter) -> list[str]:
 
 
 @pytest.mark.spec("ONX-1", "ONX-2")
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
 def test_an_undamaged_graph_passes(tmp_path: Path, form: Form) -> None:
     adapter = make(make_stack())
     assert failures(grafted(tmp_path, adapter, form), adapter) == []
@@ -198,7 +198,7 @@ def test_swapped_kronecker_order_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     assert {f"site {FIRST}", f"site {SECOND}"} <= set(failures(path, adapter))
 
 
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("name", ["down.bias", "up.bias"])
 def test_dropped_bias_is_found(tmp_path: Path, name: str, form: Form) -> None:
     adapter = make(make_stack())
