@@ -2,7 +2,9 @@
 
 Exporters write the LayerNormalization operator (opset 17) or its parts: ReduceMean, Sub, Pow or Mul, ReduceMean, Add,
 Sqrt, Div, Mul, Add. Both forms are found, in the graph's order, which for a chain of norms is the order of execution;
-root-mean-square norms likewise (`rms_norms`).
+root-mean-square norms likewise (`rms_norms`). Encoder and decoder in one graph are two chains up to the first
+cross-attention, and whoever sorts the nodes may mix them: the norms that no input of the decoder reaches come first
+(ONX-11).
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from compacter_exporters.graph import Slot, constant_of, consumers, is_op, other
 from compacter_exporters.rms_norms import find_rms_norm
 
 _SQUARE: Final = 2
+_DECODER: Final = "decoder_"
+"""How the names of a decoder's inputs begin, where its graph has an encoder's too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ class Norm:
 
 
 def find_norms(graph: ir.Graph) -> list[Norm]:
-    """All normalisations of a graph, in its order; those of its subgraphs are theirs."""
+    """All normalisations of a graph, in its order, an encoder's first; those of its subgraphs are theirs."""
     found = []
     for node in graph:
         if is_op(node, "LayerNormalization"):
@@ -52,7 +56,29 @@ def find_norms(graph: ir.Graph) -> list[Norm]:
             norm = _decomposed(node) or _root_mean_square(node)
         if norm is not None:
             found.append(norm)
-    return found
+    if not any(_is_decoders(value) for value in graph.inputs):
+        return found
+    return sorted(found, key=lambda norm: _reads_decoders(norm.input))
+
+
+def _is_decoders(value: ir.Value) -> bool:
+    return str(value.name).startswith(_DECODER)
+
+
+def _reads_decoders(value: ir.Value) -> bool:
+    """Whether a value is made of a decoder's inputs; their shape, which the encoder's inputs share, is none of them."""
+    waiting, seen = [value], set[ir.Value]()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        producer = one.producer()
+        if producer is None and _is_decoders(one):
+            return True
+        if producer is not None and not is_op(producer, "Shape"):
+            waiting += [operand for operand in producer.inputs if operand is not None]
+    return False
 
 
 def _root_mean_square(node: ir.Node) -> Norm | None:
