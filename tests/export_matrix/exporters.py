@@ -88,7 +88,8 @@ def _torch(backbone: Backbone, folder: Path) -> None:
     """`torch.onnx.export` as anybody calls it, without a cache; an encoder-decoder's two stacks in one graph."""
     model = copy.deepcopy(backbone.model)
     if backbone.task.generates:
-        model.config.use_cache = False
+        for config in (model.config, *(module.config for module in model.modules() if hasattr(module, "config"))):
+            config.use_cache = False
     inputs = {name: tensor[:2] for name, tensor in backbone.inputs.items()}
     axes: dict[str, dict[int, Any]] = {
         name: {0: torch.export.Dim.DYNAMIC} | ({1: torch.export.Dim.DYNAMIC} if tensor.ndim == 2 else {})
