@@ -127,7 +127,8 @@ class SiteAdapter(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Delta for x [..., d]; skip + delta, of the type of skip [..., d], where there is one (FWD-2)."""
         if not self.down.is_materialised:
-            return adapt(x, skip, self.site_tensors(), self._options(x))
+            tensors = self.site_tensors()
+            return adapt(x, skip, tensors, self._options(x, tensors.down.left.dtype))
         a = functional.activate(self.non_linearity, self.down(x.to(self.down.dtype)))
         delta: Tensor = (self.up(a) * self.scaling).to(x.dtype)
         return delta if skip is None else skip + delta.to(skip.dtype)
@@ -138,11 +139,11 @@ class SiteAdapter(nn.Module):
         scaling = self.scaling if isinstance(self.scaling, Tensor) else None
         return SiteTensors(Factors.of(down), down.get("b"), Factors.of(up), up.get("b"), scaling)
 
-    def _options(self, x: Tensor) -> Options:
+    def _options(self, x: Tensor, dtype: torch.dtype) -> Options:
         """Products have autocast's type inside autocast, else that of the tensors."""
         kind = x.device.type
-        is_cast = torch.is_autocast_enabled(kind) and self.down.dtype is not torch.float64
-        product_type = torch.get_autocast_dtype(kind) if is_cast else self.down.dtype
+        is_cast = torch.is_autocast_enabled(kind) and dtype is not torch.float64
+        product_type = torch.get_autocast_dtype(kind) if is_cast else dtype
         scale = self.scaling if isinstance(self.scaling, float) else 1.0
         return Options(self.non_linearity, scale, product_type)
 

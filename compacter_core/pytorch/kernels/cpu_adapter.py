@@ -7,13 +7,13 @@ For low_rank and lphm in float32. The arithmetic is in `cpu_kernels.c`.
 """
 
 import ctypes
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch._utils import _unflatten_dense_tensors
 
-from compacter_core.pytorch.factors import Factors
 from compacter_core.pytorch.site_steps import Kept, Steps
 from compacter_core.pytorch.site_tensors import SiteTensors
 from compacter_core.vocabulary import Activation
@@ -35,25 +35,21 @@ _NUMBERS_PER_THREAD: Final = 2**14
 """Of x; a further thread would take longer to start than to handle fewer."""
 
 
-class _Sizes(ctypes.Structure):
-    """`sizes` of the C file."""
+_LONGS: Final = ("rows", "n", "m", "r", "q", "activation", "threads")
+_HIDDEN: Final = ("x", "skip", "g", "u", "y", "dx")
+_TENSORS: Final = ("rule", "left", "right", "bias")
+_PROJECTIONS: Final = ("down", "up", "d_down", "d_up")
+
+
+class _Call(ctypes.Structure):
+    """`call` of the C file."""
 
     _fields_ = (
-        *((name, ctypes.c_long) for name in ("rows", "n", "m", "r", "q", "activation", "threads")),
+        *((name, ctypes.c_long) for name in _LONGS),
         ("scale", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in _HIDDEN),
+        *((f"{projection}_{name}", ctypes.c_void_p) for projection in _PROJECTIONS for name in _TENSORS),
     )
-
-
-class _Projection(ctypes.Structure):
-    """`projection` of the C file."""
-
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("rule", "left", "right", "bias"))
-
-
-class _Hidden(ctypes.Structure):
-    """`hidden` of the C file."""
-
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "skip", "g", "u", "y", "dx"))
 
 
 class CpuKernels:
@@ -61,8 +57,6 @@ class CpuKernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        for name in ("scratch_forward", "scratch_backward"):
-            getattr(library, name).restype = ctypes.c_long
 
     def supports(self, steps: Steps, x: Tensor) -> bool:
         """Whether all is float32, and u and z are no wider than x."""
@@ -74,44 +68,42 @@ class CpuKernels:
 
     def forward(self, steps: Steps, x: Tensor, skip: Tensor | None) -> tuple[Tensor, Kept]:
         """Y and what is worth keeping."""
-        x, skip, tensors = x.contiguous(), None if skip is None else skip.contiguous(), _contiguous(steps.tensors)
-        sizes = _sizes(steps, x)
-        y = torch.empty_like(x)
-        u = x.new_empty(sizes.rows, sizes.n**2 * sizes.r) if sizes.n * sizes.r <= sizes.q else None
-        scratch = x.new_empty(self._library.scratch_forward(ctypes.byref(sizes)))
-        rows = _Hidden(x=_at(x), skip=_at(skip), u=_at(u), y=_at(y))
-        self._library.forward(
-            ctypes.byref(sizes), *_projections(tensors), ctypes.byref(rows), ctypes.c_void_p(_at(scratch))
-        )
+        rows, n, _, r, q, *_ = sizes = _sizes(steps, x)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        u = x.new_empty(rows, n * n * r) if n * r <= q else None
+        _run(self._library.forward, sizes, (x, skip, None, u, y, None, *_in_order(steps.tensors)))
         return y, Kept(u, None, None, None)
 
     def backward(self, steps: Steps, kept: Kept, x: Tensor, g: Tensor, *, adds_g: bool) -> tuple[Tensor, SiteTensors]:
         """Gradients of x and of the tensors."""
-        x, g, tensors = x.contiguous(), g.contiguous(), _contiguous(steps.tensors)
-        sizes = _sizes(steps, x)
-        dx, gradients = torch.empty_like(x), _zeros(tensors)
-        scratch = x.new_empty(self._library.scratch_backward(ctypes.byref(sizes)))
-        rows = _Hidden(x=_at(x), skip=_at(g if adds_g else None), g=_at(g), u=_at(kept.u), dx=_at(dx))
-        given = (*_projections(tensors), ctypes.byref(rows), ctypes.c_void_p(_at(scratch)), *_projections(gradients))
-        self._library.backward(ctypes.byref(sizes), *given)
+        dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+        gradients = _zeros(steps.tensors)
+        hidden = (x, g if adds_g else None, g, kept.u, None, dx)
+        tensors = (*hidden, *_in_order(steps.tensors), *_in_order(gradients))
+        _run(self._library.backward, _sizes(steps, x), tensors)
         return dx, gradients
 
 
-def _sizes(steps: Steps, x: Tensor) -> _Sizes:
-    down, options = steps.tensors.down, steps.options
-    rows, n, (r, q) = x.numel() // x.shape[-1], down.blocks, _right(down).shape[-2:]
-    threads = max(1, min(torch.get_num_threads(), x.numel() // _NUMBERS_PER_THREAD))
-    return _Sizes(rows, n, x.shape[-1] // n, r, q, ACTIVATIONS.index(options.activation), threads, options.scale)
+def _run(kernel: Callable[..., int], sizes: tuple[float, ...], tensors: tuple[Tensor | None, ...]) -> None:
+    """Calls a kernel, on contiguous copies of what is read and is not contiguous."""
+    given = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    call = _Call(*sizes, *(None if tensor is None else tensor.data_ptr() for tensor in given))
+    if not kernel(ctypes.byref(call)):
+        raise MemoryError("no memory for the kernels of an adapter")
 
 
-def _right(factors: Factors) -> Tensor:
-    if factors.right is None:
-        raise TypeError("kernels take what has a rank")
-    return factors.right
+def _sizes(steps: Steps, x: Tensor) -> tuple[int, int, int, int, int, int, int, float]:
+    """The first fields of a call."""
+    (down, *_), options = steps
+    n, d, numbers = down.blocks, x.shape[-1], x.numel()
+    r, q = (0, 0) if down.right is None else down.right.shape[-2:]
+    threads = max(1, min(torch.get_num_threads(), numbers // _NUMBERS_PER_THREAD))
+    return numbers // d, n, d // n, r, q, ACTIVATIONS.index(options.activation), threads, options.scale
 
 
-def _contiguous(tensors: SiteTensors) -> SiteTensors:
-    return SiteTensors.of(tuple(None if tensor is None else tensor.contiguous() for tensor in tensors.flat()))
+def _in_order(tensors: SiteTensors) -> tuple[Tensor | None, ...]:
+    """The last fields of a call."""
+    return (*tensors.down, tensors.down_bias, *tensors.up, tensors.up_bias)
 
 
 def _zeros(tensors: SiteTensors) -> SiteTensors:
@@ -121,15 +113,3 @@ def _zeros(tensors: SiteTensors) -> SiteTensors:
     memory = there[0].new_zeros(sum(tensor.numel() for tensor in there))
     pieces = iter(_unflatten_dense_tensors(memory, there))  # type: ignore[no-untyped-call]  # PyTorch's annotations lack it
     return SiteTensors.of(tuple(None if tensor is None else next(pieces) for tensor in flat))
-
-
-def _projections(tensors: SiteTensors) -> tuple[Any, ...]:
-    """Pointers to both."""
-    return tuple(
-        ctypes.byref(_Projection(*map(_at, (*factors, bias))))
-        for factors, bias in ((tensors.down, tensors.down_bias), (tensors.up, tensors.up_bias))
-    )
-
-
-def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()

@@ -7,49 +7,49 @@
    so that results do not depend on which one is first.
 */
 #include <omp.h>
+#include <stdlib.h>
 
 #include "cpu_vectors.h"
 
 #define TILE 4     /* block rows, and rows of P, handled at a time */
 #define CHUNK 6144 /* numbers of hidden states in a chunk: half of a first-level cache */
-
-typedef struct {
-    long rows, n, m, r, q, activation, threads;
-    double scale;
-} sizes;
+#define AHEAD 1536 /* numbers that are fetched into the cache before they are asked for */
 
 /* A projection, or its gradients: A [n, n, n], NULL for 1; left [n, in, r]; right [n, r, out]; a bias, NULL for none. */
 typedef struct {
     float *rule, *left, *right, *bias;
 } projection;
 
+/* What a call is given, in the order of `cpu_adapter`. skip is NULL for 0, u for what is not kept; gradients are zero. */
+typedef struct {
+    long rows, n, m, r, q, activation, threads;
+    double scale;
+    const float *x, *skip, *g;
+    float *u, *y, *dx;
+    projection down, up, d_down, d_up;
+} call;
+
 /* An adapter as `factors` splits it, or its gradients: P and Q [w, m], mixings [n w, k] and [k, n w], biases. */
 typedef struct {
     float *P, *mix_down, *bias_down, *mix_up, *Q, *bias_up;
 } narrow;
-
-/* Rows; skip is NULL for 0, u for what is not kept or is computed again. */
-typedef struct {
-    const float *x, *skip, *g;
-    float *u, *y, *dx;
-} hidden;
 
 /* What follows from sizes: w, n w, k, d. */
 typedef struct {
     long w, nw, k, d;
 } widths;
 
-static widths widths_of(const sizes *s) {
+static widths widths_of(const call *s) {
     widths l = {s->n * s->r, s->n * s->n * s->r, s->n * s->q, s->n * s->m};
     return l;
 }
 
-static long narrow_size(const sizes *s) {
+static long narrow_size(const call *s) {
     widths l = widths_of(s);
     return 2 * l.w * s->m + 2 * l.nw * l.k + l.k + l.d;
 }
 
-static narrow narrow_at(const sizes *s, float *start) {
+static narrow narrow_at(const call *s, float *start) {
     widths l = widths_of(s);
     narrow t = {.P = start};
     t.mix_down = t.P + l.w * s->m;
@@ -60,20 +60,14 @@ static narrow narrow_at(const sizes *s, float *start) {
     return t;
 }
 
-/* Numbers of scratch that a call takes. */
-long scratch_forward(const sizes *s) { return narrow_size(s); }
-long scratch_backward(const sizes *s) {
-    widths l = widths_of(s);
-    return (1 + s->threads) * narrow_size(s) + 2 * l.nw * l.k;
-}
-
 static float rule_at(const projection *of, long n, long i, long a, long b) {
     return of->rule ? of->rule[(i * n + a) * n + b] : 1;
 }
 
 /* mix_down[(a i p), (b j)] = A[i, a, b] right[i, p, j], mix_up[(a j), (b i p)] = A[i, a, b] left[i, j, p], P[(i p), j] =
    left[i, j, p], Q and bias_up with the scaling. */
-static narrow split(const sizes *s, const projection *down, const projection *up, float *start) {
+static narrow split(const call *s, float *start) {
+    const projection *down = &s->down, *up = &s->up;
     long n = s->n, m = s->m, r = s->r, q = s->q;
     widths l = widths_of(s);
     narrow t = narrow_at(s, start);
@@ -95,8 +89,8 @@ static narrow split(const sizes *s, const projection *down, const projection *up
 }
 
 /* The gradients of what `split` reads, given those of what it makes. */
-static void split_back(const sizes *s, const projection *down, const projection *up, narrow g, projection *d_down,
-                       projection *d_up) {
+static void split_back(const call *s, narrow g) {
+    const projection *down = &s->down, *up = &s->up, *d_down = &s->d_down, *d_up = &s->d_up;
     long n = s->n, m = s->m, r = s->r, q = s->q;
     widths l = widths_of(s);
     for (long i = 0; i < n; i++)
@@ -130,6 +124,7 @@ INLINE void enter_vector(vec sum[TILE][TILE], const float *h[TILE], const float 
     vec q[TILE];
     for (int t = 0; t < TILE; t++) q[t] = load(p[t] + j, count);
     for (int t = 0; t < TILE; t++) {
+        __builtin_prefetch(h[t] + j + AHEAD, 0);
         vec number = load(h[t] + j, count);
         for (int i = 0; i < TILE; i++) sum[t][i] += number * q[i];
     }
@@ -162,7 +157,10 @@ INLINE void leave_vector(const float *v[TILE], const float *Q, const float *bias
         for (int t = 0; t < TILE; t++) sum[t] += v[t][i] * q;
     }
     /* The same number twice where the tile sticks out. */
-    for (int t = 0; t < TILE; t++) store(y[t] + j, skip[t] ? sum[t] + load(skip[t] + j, count) : sum[t], count);
+    for (int t = 0; t < TILE; t++) {
+        __builtin_prefetch(y[t] + j + AHEAD, 1);
+        store(y[t] + j, skip[t] ? sum[t] + load(skip[t] + j, count) : sum[t], count);
+    }
 }
 
 /* y [rows, m] = skip + (bias [n, m], repeated, + v [rows, w] Q), what is in brackets rounded apart from skip. */
@@ -246,44 +244,42 @@ static void activate(long kind, const float *z, float *a, float *da, long count)
 
 /* ---- Passes: a chunk of rows, from first. ---- */
 
-static void forward_chunk(const sizes *s, narrow t, const projection *down, const projection *up, const hidden *rows,
-                          long first, long count) {
+static void forward_chunk(const call *s, narrow t, long first, long count) {
     widths l = widths_of(s);
     float u_here[count * l.nw], v[count * l.nw], z[count * l.k], a[count * l.k];
-    float *u = rows->u ? rows->u + first * l.nw : u_here;
-    enter(rows->x + first * l.d, t.P, u, count * s->n, s->m, l.w);
-    mix(u, t.mix_down, down->bias ? t.bias_down : NULL, z, count, l.nw, l.k);
+    float *u = s->u ? s->u + first * l.nw : u_here;
+    const float *skip = s->skip ? s->skip + first * l.d : NULL;
+    enter(s->x + first * l.d, t.P, u, count * s->n, s->m, l.w);
+    mix(u, t.mix_down, s->down.bias ? t.bias_down : NULL, z, count, l.nw, l.k);
     activate(s->activation, z, a, NULL, count * l.k);
     mix(a, t.mix_up, NULL, v, count, l.k, l.nw);
-    const float *skip = rows->skip ? rows->skip + first * l.d : NULL;
-    leave(v, t.Q, up->bias ? t.bias_up : NULL, skip, rows->y + first * l.d, count * s->n, s->n, s->m, l.w);
+    leave(v, t.Q, s->up.bias ? t.bias_up : NULL, skip, s->y + first * l.d, count * s->n, s->n, s->m, l.w);
 }
 
-
 /* Needs the transposes of both mixings. Adds to d what the rows give. */
-static void backward_chunk(const sizes *s, narrow t, const float *mix_down_t, const float *mix_up_t, narrow d,
-                           const projection *down, const projection *up, const hidden *rows, long first, long count) {
+static void backward_chunk(const call *s, narrow t, const float *mix_down_t, const float *mix_up_t, narrow d,
+                           long first, long count) {
     widths l = widths_of(s);
     float u_here[count * l.nw], v[count * l.nw], dv[count * l.nw], z[count * l.k], a[count * l.k], da[count * l.k];
-    const float *x = rows->x + first * l.d, *g = rows->g + first * l.d, *u = u_here;
-    if (rows->u)
-        u = rows->u + first * l.nw;
+    const float *x = s->x + first * l.d, *g = s->g + first * l.d, *u = u_here;
+    if (s->u)
+        u = s->u + first * l.nw;
     else
         enter(x, t.P, u_here, count * s->n, s->m, l.w);
-    mix(u, t.mix_down, down->bias ? t.bias_down : NULL, z, count, l.nw, l.k);
+    mix(u, t.mix_down, s->down.bias ? t.bias_down : NULL, z, count, l.nw, l.k);
     enter(g, t.Q, dv, count * s->n, s->m, l.w);
     mix(dv, mix_up_t, NULL, da, count, l.nw, l.k);
     activate(s->activation, z, a, da, count * l.k);
     mix(a, t.mix_up, NULL, v, count, l.k, l.nw);
     mix_back(a, dv, d.mix_up, count, l.k, l.nw);
     gather(v, g, d.Q, count * s->n, s->m, l.w);
-    if (up->bias) add_up(g, d.bias_up, count, l.d);
+    if (s->up.bias) add_up(g, d.bias_up, count, l.d);
 
     float *du = v, *dz = da; /* v is done with; da is da act'(z) by now */
     mix(dz, mix_down_t, NULL, du, count, l.k, l.nw);
     mix_back(u, dz, d.mix_down, count, l.nw, l.k);
-    if (down->bias) add_up(dz, d.bias_down, count, l.k);
-    leave(du, t.P, NULL, rows->skip ? g : NULL, rows->dx + first * l.d, count * s->n, s->n, s->m, l.w);
+    if (s->down.bias) add_up(dz, d.bias_down, count, l.k);
+    leave(du, t.P, NULL, s->skip ? g : NULL, s->dx + first * l.d, count * s->n, s->n, s->m, l.w);
     gather(du, x, d.P, count * s->n, s->m, l.w);
 }
 
@@ -292,38 +288,42 @@ typedef struct {
 } share;
 
 /* Of the calling thread; a runtime may give fewer threads than it was asked for. */
-static share of_thread(const sizes *s) {
+static share of_thread(const call *s) {
     long thread = omp_get_thread_num(), threads = omp_get_num_threads(), chunk = CHUNK / (s->n * s->m);
     share its = {s->rows * thread / threads, s->rows * (thread + 1) / threads, chunk > 1 ? chunk : 1};
     return its;
 }
 
-/* y = skip + scale (act(x Wd + bd) Wu + bu), and u. */
-void forward(const sizes *s, const projection *down, const projection *up, const hidden *rows, float *scratch) {
-    narrow t = split(s, down, up, scratch);
+/* y = skip + scale (act(x Wd + bd) Wu + bu), and u. Returns whether there was memory. */
+int forward(const call *s) {
+    float *memory = malloc(sizeof(float) * narrow_size(s));
+    if (!memory) return 0;
+    narrow t = split(s, memory);
 #pragma omp parallel num_threads((int)s->threads)
     for (share its = of_thread(s); its.first < its.end; its.first += its.chunk)
-        forward_chunk(s, t, down, up, rows, its.first, least(its.chunk, its.end - its.first));
+        forward_chunk(s, t, its.first, least(its.chunk, its.end - its.first));
+    free(memory);
+    return 1;
 }
 
-/* dx, with g where there is a skip, which is x then; and the gradients of the tensors, which are zero before. */
-void backward(const sizes *s, const projection *down, const projection *up, const hidden *rows, float *scratch,
-              projection *d_down, projection *d_up) {
-    widths l = widths_of(s);
-    long size = narrow_size(s);
-    narrow t = split(s, down, up, scratch);
-    float *mix_down_t = scratch + size, *mix_up_t = mix_down_t + l.nw * l.k, *sums = mix_up_t + l.nw * l.k;
-    transpose(t.mix_down, mix_down_t, l.nw, l.k);
-    transpose(t.mix_up, mix_up_t, l.k, l.nw);
-    memset(sums, 0, sizeof(float) * size * s->threads);
+/* dx, with g where there is a skip, which is x then; and the gradients of the tensors. Returns whether there was memory. */
+int backward(const call *s) {
+    long size = narrow_size(s), mixing = widths_of(s).nw * widths_of(s).k;
+    float *memory = calloc((1 + s->threads) * size + 2 * mixing, sizeof(float));
+    if (!memory) return 0;
+    float *sums = memory + size, *mix_down_t = sums + s->threads * size, *mix_up_t = mix_down_t + mixing;
+    narrow t = split(s, memory);
+    transpose(t.mix_down, mix_down_t, widths_of(s).nw, widths_of(s).k);
+    transpose(t.mix_up, mix_up_t, widths_of(s).k, widths_of(s).nw);
 #pragma omp parallel num_threads((int)s->threads)
     {
         narrow d = narrow_at(s, sums + omp_get_thread_num() * size);
         for (share its = of_thread(s); its.first < its.end; its.first += its.chunk)
-            backward_chunk(s, t, mix_down_t, mix_up_t, d, down, up, rows, its.first,
-                           least(its.chunk, its.end - its.first));
+            backward_chunk(s, t, mix_down_t, mix_up_t, d, its.first, least(its.chunk, its.end - its.first));
     }
     for (long thread = 1; thread < s->threads; thread++)
         for (long j = 0; j < size; j++) sums[j] += sums[thread * size + j];
-    split_back(s, down, up, narrow_at(s, sums), d_down, d_up);
+    split_back(s, narrow_at(s, sums));
+    free(memory);
+    return 1;
 }
