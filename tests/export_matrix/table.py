@@ -33,7 +33,7 @@ A cell: the largest error of an adapter, norm or head over its derived bound, an
 reference inside ONNX Runtime; the largest difference of a logit from PyTorch's float32 model over the largest logit,
 below float32 with the share of predictions that are the same; "=" where greedy generation writes PyTorch's tokens, "≠"
 where it writes others; fused operators after ONNX Runtime's optimiser, those in adapters not counted: as many as the
-backbone's, or "7 of 9". E…: refused with that code. -: not in the environments of these results."""
+backbone's, or "7 of 9". E…: refused with that code. -: not in these results."""
 
 
 def as_markdown(results: Results) -> str:
