@@ -138,7 +138,8 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
 
     backbone, output = model_path(args.backbone), model_path(args.output)
     companions = _missing_companions(backbone.parent, output.parent)
-    report = (graft_bank if args.linkage == Linkage.BANK else graft_swappable)(backbone, template, output)
+    opening = graft_bank if args.linkage == Linkage.BANK else graft_swappable
+    report = opening(backbone, template, output, sums_apart=is_optimised(args))
     _copy(companions)
     return report.as_dict(), f"opened {backbone} for adapters ({args.linkage}): {output} ({len(report.sites)} sites)"
 
@@ -146,7 +147,7 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
 def _open_set(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
     from compacter_exporters.linkage.open_set import open_directory
 
-    report = open_directory(args.backbone, template, args.output, Linkage(args.linkage))
+    report = open_directory(args.backbone, template, args.output, Linkage(args.linkage), sums_apart=is_optimised(args))
     lines = [f"opened the graphs of {args.backbone} for adapters ({args.linkage}): {args.output}"]
     lines += [f"  {name}: {len(one.sites)} sites" for name, one in report.graphs.items()]
     lines += [f"  {name}: no site, copied" for name in report.untouched]

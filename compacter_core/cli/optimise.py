@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SECONDS = 20.0
 """How long candidates are measured."""
+_OPEN_TARGETS = (None, Target.CPU)
+"""Of graphs that take adapters at run time: for cpu, their residual sums are kept apart from norms."""
 _BAR = "{desc} {bar} {elapsed}"
 
 
@@ -28,8 +30,9 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         type=Target,
         choices=list(Target),
         help="where the graph will run: decides what is fused beforehand, and refuses what has no kernel there. Graphs "
-        "for cuda, tensorrt and webgpu are built and checked in structure, and have not been run by us (default: cpu, "
-        "nothing fused)",
+        "for cuda, tensorrt and webgpu are built and checked in structure, and have not been run by us; cpu keeps "
+        "residual sums from being fused with norms, which costs time there, and is the one target of the linkages "
+        "swappable and bank (default: cpu if --precision is given, else the graph is for any)",
     )
     parser.add_argument(
         "--precision",
@@ -43,8 +46,9 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="ROWSxTOKENS",
         help="build several graphs that compute the same, measure them on this machine at these shapes, and write the "
-        "fastest, never one that is slower than the unoptimised; they differ in the fused operators, in the form of "
-        "the sites and, on CPUs, in whether ONNX Runtime may fuse residual sums with norms, which can cost time there",
+        "fastest, never one that is slower than what a graft without options writes; they differ in the fused "
+        "operators, in the form of the sites and, on CPUs, in whether ONNX Runtime may fuse residual sums with norms, "
+        "which can cost time there",
     )
 
 
@@ -59,12 +63,12 @@ def check_optimisable(args: argparse.Namespace, *, one_file: bool) -> None:
     Raises:
         CompacterError: E001.
     """
-    if is_optimised(args) and args.linkage != Linkage.MERGED:
+    if args.linkage != Linkage.MERGED and (_given(args) not in ([], ["--target"]) or args.target not in _OPEN_TARGETS):
         raise CompacterError(
             ErrorCode.E001,
-            "only graphs with the adapter merged into them are optimised",
+            "only graphs with the adapter merged into them are optimised further",
             value=_given(args),
-            expected="the linkage merged",
+            expected=f"the linkage merged, or --target {Target.CPU} alone",
             remedy="Optimise the backbone's graphs before, and graft into what comes out.",
         )
     if args.tune is not None and not one_file:

@@ -34,7 +34,14 @@ class SetReport:
         return {"adapter": self.adapter, "output": self.output, "graphs": graphs, "untouched": list(self.untouched)}
 
 
-def graft_directory(backbone: Path, adapter: Path | Adapter, output: Path, *, form: Form = Form.AUTO) -> SetReport:
+def graft_directory(
+    backbone: Path,
+    adapter: Path | Adapter,
+    output: Path,
+    *,
+    form: Form = Form.AUTO,
+    preferred: Form = Form.BIAS_LAST,
+) -> SetReport:
     """Write the new directory `output`: the backbone's files with the adapter merged into its graphs.
 
     Args:
@@ -42,6 +49,7 @@ def graft_directory(backbone: Path, adapter: Path | Adapter, output: Path, *, fo
         adapter: an adapter, its file, or a directory of the hub profile.
         output: created as a whole or not at all.
         form: how the sites are written.
+        preferred: what auto is for placements that allow fold.
 
     Raises:
         CompacterError: as `graft` and `load_set`.
@@ -53,7 +61,7 @@ def graft_directory(backbone: Path, adapter: Path | Adapter, output: Path, *, fo
     with graphs.copied_to(target) as directory:
         for graph in graphs.holders:
             name = graph.path.name
-            merged = merge(graph.model, graph.present, loaded, form)
+            merged = merge(graph.model, graph.present, loaded, form, preferred=preferred)
             report = write_graft(graph.model, graph.path, directory / name, merged, loaded)
             reports[name] = replace(report, output=str(target / name))
     return SetReport(loaded.config.name, str(target), reports, graphs.untouched)

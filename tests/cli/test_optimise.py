@@ -10,6 +10,7 @@ import pytest
 from compacter_core.cli.main import main
 from compacter_core.config import Projection
 from compacter_core.format.writer import save_adapter
+from compacter_exporters.graph import load_graph
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
 
 Call = Callable[..., Any]
@@ -47,6 +48,13 @@ def test_target(call: Call, tmp_path: Path) -> None:
     verified(tmp_path)
 
 
+@pytest.mark.parametrize("linkage", ["swappable", "bank"])
+def test_open_graphs_for_cpus_keep_sums_apart(call: Call, tmp_path: Path, linkage: str) -> None:
+    assert call("--linkage", linkage, "--target", "cpu")["linkage"] == linkage
+    assert any(node.op_type == "Sum" for node in load_graph(tmp_path / "merged.onnx").graph)
+    verified(tmp_path)
+
+
 def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compacter_core.cli.optimise.SECONDS", 0.0)
     result = call("--tune", "1x4", "2x3", "--form", "plain")
@@ -62,7 +70,8 @@ def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("--target", "cuda", "--precision", "int8"),
         ("--tune", "8"),
         ("--tune", "1x4", "--linkage", "bank"),
-        ("--target", "cpu", "--linkage", "swappable"),
+        ("--target", "cuda", "--linkage", "swappable"),
+        ("--target", "cpu", "--precision", "int8", "--linkage", "swappable"),
     ],
 )
 def test_what_is_refused(call: Call, tmp_path: Path, options: tuple[str, ...]) -> None:

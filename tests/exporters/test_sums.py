@@ -1,5 +1,6 @@
 """Residual sums kept from being fused with norms: what a session makes of them, and grafts into such graphs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,23 +9,29 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.forms import Form
 from compacter_exporters.fused.apart import observe, put_together, take_apart
 from compacter_exporters.graft import graft
 from compacter_exporters.graph import is_op, load_graph
+from compacter_exporters.linkage.bank import graft_bank
+from compacter_exporters.linkage.opening import OpenReport
 from compacter_exporters.linkage.swappable import graft_swappable
 from compacter_exporters.optimise import tuning
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.optimise.measuring import Timing
 from compacter_exporters.optimise.recipe import Recipe, build
+from compacter_exporters.optimise.recipe_set import build_directory
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.sums import keep_sums_apart
+from compacter_exporters.optimise.targets import TRAITS
 from compacter_exporters.optimise.tuning import tune
 from compacter_exporters.verify import AGREEMENT, verify
 from tests.exporters.conftest import Exported
 from tests.exporters.optimised import How, optimise
+from tests.exporters.rms_spellings import RmsSpelling
+from tests.exporters.stacks import BackboneStack, StackOptions
 from tests.exporters.test_exports import check, run, trained
+from tests.exporters.test_faults import make
 from tests.support.models import tiny_inputs
 
 APART = Recipe(sums_apart=True)
@@ -57,7 +64,7 @@ def apart(backbone: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("form", [Form.AUTO, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_FIRST, Form.BIAS_LAST, Form.FOLD, Form.PLAIN])
 def test_a_session_fuses_none_and_computes_the_same_bits(exported: Exported, tmp_path: Path, form: Form) -> None:
     backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert")
     graft(backbone, adapter, tmp_path / "usual.onnx", form=form)
@@ -114,11 +121,60 @@ def test_a_sum_of_two_is_an_add_until_it_is_written(exported: Exported, tmp_path
     assert [str(node) for node in model.graph] == wanted
 
 
-def test_a_graph_without_such_sums_is_refused(exported: Exported, tmp_path: Path) -> None:
-    backbone = apart(exported("bert", "dynamo"), tmp_path / "backbone.onnx")
-    with pytest.raises(CompacterError) as caught:
-        keep_sums_apart(load_graph(backbone))
-    assert caught.value.code is ErrorCode.E605
+@pytest.mark.spec("ONX-52")
+def test_a_graph_without_such_sums_stays_as_it_is(tmp_path: Path) -> None:
+    stack = BackboneStack(StackOptions(rms=RmsSpelling.DIVIDED), hidden=8, seed=0)
+    backbone = stack.save(tmp_path / "backbone.onnx")
+    adapter = make(stack)
+    build(backbone, adapter, tmp_path / "apart.onnx", APART)
+    assert counted(tmp_path / "apart.onnx", "Sum") == 0
+    report = verify(tmp_path / "apart.onnx", adapter)
+    assert report.ok, report.as_text()
+
+
+@pytest.mark.spec("ONX-52")
+@pytest.mark.parametrize("precision", TRAITS[Target.CPU].precisions)
+def test_they_are_apart_in_what_is_made_for_cpus(exported: Exported, tmp_path: Path, precision: Precision) -> None:
+    backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert")
+    recipes = {target: Recipe.best_known(target, Precision.FP32, Form.AUTO, adapter) for target in Target}
+    assert {target for target, recipe in recipes.items() if recipe.sums_apart} == {Target.CPU}
+    recipe = replace(recipes[Target.CPU], precision=precision)
+    report = build(backbone, adapter, tmp_path / "apart.onnx", recipe)
+    assert set(report.forms.values()) == {Form.BIAS_FIRST}
+    assert counted(loaded(tmp_path / "apart.onnx"), SKIP_NORM) == 0
+    verified = verify(tmp_path / "apart.onnx", adapter)
+    assert verified.ok, verified.as_text()
+
+
+@pytest.mark.spec("ONX-52")
+def test_a_directory_for_cpus_has_them_apart_in_every_graph(exported: Exported, tmp_path: Path) -> None:
+    source, (adapter, _) = tmp_path / "source", trained("bert")
+    source.mkdir()
+    backbone = exported("bert", "dynamo")
+    for name in ("first.onnx", "second.onnx"):
+        ir.save(ir.load(backbone), source / name, external_data=f"{name}.data")
+    build_directory(source, adapter, tmp_path / "made", APART)
+    for name in ("first.onnx", "second.onnx"):
+        assert counted(tmp_path / "made" / name, "Sum") == counted(source / name, "LayerNormalization") > 0
+    report = verify(tmp_path / "made" / "first.onnx", adapter)
+    assert report.ok, report.as_text()
+
+
+@pytest.mark.spec("ONX-52", "LNK-1", "LNK-2")
+@pytest.mark.parametrize("opening", [graft_swappable, graft_bank])
+@pytest.mark.parametrize("preset", ["houlsby", "parallel"])
+def test_graphs_that_take_adapters_have_them_apart(
+    exported: Exported, tmp_path: Path, opening: Callable[..., OpenReport], preset: str
+) -> None:
+    backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert", preset=preset)
+    opening(backbone, adapter, tmp_path / "usual.onnx")
+    opening(backbone, adapter, tmp_path / "open.onnx", sums_apart=True)
+    assert counted(loaded(tmp_path / "open.onnx"), SKIP_NORM) == 0
+    assert counted(tmp_path / "open.onnx", "Sum") > counted(tmp_path / "usual.onnx", "Sum") == 0
+    report = verify(tmp_path / "open.onnx", adapter)
+    assert report.ok, report.as_text()
+    if opening is graft_swappable:
+        assert np.array_equal(run(tmp_path / "open.onnx"), without_fusion(backbone))
 
 
 @pytest.mark.spec("ONX-41")

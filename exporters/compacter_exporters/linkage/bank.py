@@ -34,7 +34,7 @@ LABELS = "labels"
 _MATRIX = 2
 
 
-def graft_bank(backbone: Path, template: Path | Adapter, output: Path) -> OpenReport:
+def graft_bank(backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False) -> OpenReport:
     """Write `output`: the backbone, with the places of the template open for an adapter in each row.
 
     Args:
@@ -42,11 +42,12 @@ def graft_bank(backbone: Path, template: Path | Adapter, output: Path) -> OpenRe
         template: an adapter, its file or directory; it decides the projections' kind and sizes, sites, placement,
             activation, replaced norms and head. It is not put in; add it like any other.
         output: the .onnx file to write.
+        sums_apart: whether residual sums are kept from being fused with norms (`optimise.sums`).
 
     Raises:
         CompacterError: as `graft`, and E605 for placements, norms, biases and heads that cannot be opened.
     """
-    return open_file(backbone, template, output, Linkage.BANK, open_bank)
+    return open_file(backbone, template, output, Linkage.BANK, open_bank, sums_apart=sums_apart)
 
 
 def open_bank(models: Sequence[Places], description: Description) -> None:

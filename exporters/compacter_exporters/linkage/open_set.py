@@ -13,7 +13,9 @@ from compacter_exporters.linkage.swappable import open_swappable
 _OPENERS: Final[Mapping[Linkage, Opener]] = {Linkage.SWAPPABLE: open_swappable, Linkage.BANK: open_bank}
 
 
-def open_directory(backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage) -> OpenSetReport:
+def open_directory(
+    backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage, *, sums_apart: bool = False
+) -> OpenSetReport:
     """Write the new directory `output`: the backbone's files, with the places of the template open in its graphs.
 
     All graphs carry one fingerprint. In a swappable set each has the inputs of the whole template, so that one
@@ -24,8 +26,9 @@ def open_directory(backbone: Path, template: Path | Adapter, output: Path, linka
         template: an adapter, its file or directory, as for `graft_swappable`.
         output: created as a whole or not at all.
         linkage: swappable or bank.
+        sums_apart: as `graft_swappable`, in the graphs that hold a site.
 
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    return open_set(backbone, template, output, linkage, _OPENERS[linkage])
+    return open_set(backbone, template, output, linkage, _OPENERS[linkage], sums_apart=sums_apart)

@@ -11,6 +11,7 @@ from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.graph_set import load_set
 from compacter_exporters.linkage.opened import Places, describe, find_places
 from compacter_exporters.loaded_graph import load_one
+from compacter_exporters.optimise.sums import sums_before_norms, write_apart
 from compacter_exporters.saving import save_beside
 
 Opener = Callable[[Sequence[Places], Description], None]
@@ -71,17 +72,33 @@ class OpenSetReport:
         return {**whole, "graphs": graphs, "untouched": list(self.untouched)}
 
 
-def open_file(backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage, opener: Opener) -> OpenReport:
+def open_file(
+    backbone: Path,
+    template: Path | Adapter,
+    output: Path,
+    linkage: Linkage,
+    opener: Opener,
+    *,
+    sums_apart: bool = False,
+) -> OpenReport:
     """Open one model that holds the whole template; arguments and errors as `graft_swappable`."""
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     places = find_places(load_one(Path(backbone), loaded), loaded)
     description = describe([places], linkage)
     inputs = len(places.model.graph.inputs)
-    opener([places], description)
+    _open([places], description, opener, sums_apart=sums_apart)
     return _write(places, description, Path(backbone), Path(output), before=inputs)
 
 
-def open_set(backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage, opener: Opener) -> OpenSetReport:
+def open_set(
+    backbone: Path,
+    template: Path | Adapter,
+    output: Path,
+    linkage: Linkage,
+    opener: Opener,
+    *,
+    sums_apart: bool = False,
+) -> OpenSetReport:
     """Open the models of a directory that hold the template together.
 
     Args:
@@ -90,6 +107,7 @@ def open_set(backbone: Path, template: Path | Adapter, output: Path, linkage: Li
         output: the directory to write, created as a whole or not at all.
         linkage: swappable or bank.
         opener: its own.
+        sums_apart: as `graft_swappable`, in the graphs that hold a site.
 
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
@@ -100,7 +118,7 @@ def open_set(backbone: Path, template: Path | Adapter, output: Path, linkage: Li
     models = [find_places(graph, loaded) for graph in graphs.holders]
     whole = describe(models, linkage)
     before = [len(places.model.graph.inputs) for places in models]
-    opener(models, whole)
+    _open(models, whole, opener, sums_apart=sums_apart)
     reports: dict[str, OpenReport] = {}
     with graphs.copied_to(target) as directory:
         for graph, places, inputs in zip(graphs.holders, models, before, strict=True):
@@ -109,6 +127,16 @@ def open_set(backbone: Path, template: Path | Adapter, output: Path, linkage: Li
             report = _write(places, description, graph.path, directory / name, before=inputs)
             reports[name] = replace(report, output=str(target / name))
     return OpenSetReport(linkage.value, str(target), whole.fingerprint, reports, graphs.untouched)
+
+
+def _open(models: Sequence[Places], description: Description, opener: Opener, *, sums_apart: bool) -> None:
+    """Open models, and write the sums that norms read as they are to be written.
+
+    These are looked for before, since a norm's gain is a constant only then.
+    """
+    sums = [node for places in models for node in sums_before_norms(places.model)] if sums_apart else []
+    opener(models, description)
+    write_apart(sums)
 
 
 def _write(places: Places, description: Description, backbone: Path, output: Path, *, before: int) -> OpenReport:

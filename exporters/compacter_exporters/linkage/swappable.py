@@ -27,7 +27,7 @@ from compacter_exporters.linkage.values import open_input
 from compacter_exporters.rewire import replace_input
 
 
-def graft_swappable(backbone: Path, template: Path | Adapter, output: Path) -> OpenReport:
+def graft_swappable(backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False) -> OpenReport:
     """Write `output`: the backbone, with the places of the template open for adapters.
 
     Args:
@@ -35,11 +35,12 @@ def graft_swappable(backbone: Path, template: Path | Adapter, output: Path) -> O
         template: an adapter, its file or directory; it decides sites, placement, activation, replaced norms and head.
             Its values do not matter: it is put in like any other adapter.
         output: the .onnx file to write; in the backbone's directory both share the external data.
+        sums_apart: whether residual sums are kept from being fused with norms (`optimise.sums`).
 
     Raises:
         CompacterError: as `graft`, and E605 for placements and norms that cannot be opened.
     """
-    return open_file(backbone, template, output, Linkage.SWAPPABLE, open_swappable)
+    return open_file(backbone, template, output, Linkage.SWAPPABLE, open_swappable, sums_apart=sums_apart)
 
 
 def open_swappable(models: Sequence[Places], description: Description) -> None:

@@ -53,8 +53,14 @@ class Recipe:
             CompacterError: E001 for a precision that the target does not run.
         """
         check_precision(target, precision)
-        fuser = TRAITS[target].fuser
-        return cls(target, precision, fuser if knows(fuser, adapter.config) else Fuser.NONE, form)
+        traits = TRAITS[target]
+        fuser = traits.fuser if knows(traits.fuser, adapter.config) else Fuser.NONE
+        return cls(target, precision, fuser, form, traits.sums_apart)
+
+    @property
+    def preferred(self) -> Form:
+        """What the form auto is where the placement allows fold: no norm takes a bias from a sum that is kept apart."""
+        return Form.BIAS_FIRST if self.sums_apart else Form.BIAS_LAST
 
     def as_dict(self) -> dict[str, object]:
         """What a report says about it: who fused is part of what was measured, or known from the target."""
@@ -110,7 +116,7 @@ def build(
 def _grafted(source: Path, adapter: Adapter, output: Path, recipe: Recipe) -> GraftReport:
     """As `graft`, with the sums as the recipe wants them."""
     graph = load_one(source, adapter)
-    merged = merge(graph.model, graph.present, adapter, recipe.form)
+    merged = merge(graph.model, graph.present, adapter, recipe.form, preferred=recipe.preferred)
     if recipe.sums_apart:
         keep_sums_apart(graph.model)
     return write_graft(graph.model, graph.path, output, merged, adapter)

@@ -13,12 +13,14 @@ from typing import Final
 from compacter_core.adapter import Adapter
 from compacter_core.format.atomic import atomic_directory, atomic_file, atomic_write
 from compacter_core.format.reader import load_adapter
+from compacter_exporters.fused.apart import put_together, take_apart
 from compacter_exporters.graft import GraftReport
 from compacter_exporters.graft_set import SetReport, graft_directory
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_set import load_set
 from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.optimise.recipe import Announce, Recipe, prepared
+from compacter_exporters.optimise.sums import keep_sums_apart
 from compacter_exporters.optimise.targets import check_operators, check_precision
 from compacter_exporters.own_data import SharedData
 from compacter_exporters.saving import Saved, checked_bytes
@@ -58,7 +60,9 @@ def build_directory(
         for source in sources:
             check_operators(load_graph(source), recipe.target)
         announce("grafting")
-        report = graft_directory(sources[0].parent, loaded, folder / "merged", form=recipe.form)
+        report = graft_directory(
+            sources[0].parent, loaded, folder / "merged", form=recipe.form, preferred=recipe.preferred
+        )
         made = {graph.path.name: folder / "merged" / graph.path.name for graph in graphs.graphs}
         if recipe.precision.quantises:
             (folder / "quantised").mkdir()
@@ -66,11 +70,11 @@ def build_directory(
                 announce(f"quantising {file}")
                 made[file] = folder / "quantised" / file
                 quantise(merged, made[file], recipe.precision)
-        saved = _save(made, directory)
+        saved = _save(made, directory, sums_apart=recipe.sums_apart)
     return replace(report, output=str(target), graphs=_reports(report, target, saved))
 
 
-def _save(made: Mapping[str, Path], directory: Path) -> dict[str, Saved]:
+def _save(made: Mapping[str, Path], directory: Path, *, sums_apart: bool) -> dict[str, Saved]:
     """Write graphs, with the external data of all in one file."""
     saved: dict[str, Saved] = {}
     path = directory / DATA_FILE
@@ -78,6 +82,10 @@ def _save(made: Mapping[str, Path], directory: Path) -> dict[str, Saved]:
         data = SharedData(path, stream)
         for name, file in made.items():
             model = load_graph(file)
+            if sums_apart:
+                take_apart(model)
+                keep_sums_apart(model)
+                put_together(model)
             has_data = data.take(model)
             content = checked_bytes(model)
             atomic_write(directory / name, content)

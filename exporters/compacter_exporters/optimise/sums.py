@@ -5,37 +5,35 @@ may take longer than both apart. No file can ask a session to leave that out, bu
 same two values gives the same bits and is left alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.graph import constant_of, is_op
 from compacter_exporters.norms import find_norms
 
 
 def keep_sums_apart(model: ir.Model) -> None:
-    """Write the sums that layer norms read as Sum instead of Add.
+    """Write the sums that layer norms read as Sum instead of Add (ONX-52). A model without such sums stays as it is.
 
     Args:
         model: changed, its branches included; fused operators are taken apart.
-
-    Raises:
-        CompacterError: E605 if there is no such sum.
     """
-    sums = list(_sums(model))
-    if not sums:
-        raise CompacterError(
-            ErrorCode.E605,
-            "no residual sum stands before a layer norm",
-            expected="a layer norm that reads the Add of two values",
-        )
+    write_apart(sums_before_norms(model))
+
+
+def sums_before_norms(model: ir.Model) -> list[ir.Node]:
+    """The Adds of two values, none of them constant, that layer norms read, in all graphs of a model."""
+    norms = (norm for graph in model.graphs() for norm in find_norms(graph))
+    nodes = (norm.input.producer() for norm in norms if norm.is_centred)
+    return [
+        node
+        for node in nodes
+        if node is not None and is_op(node, "Add") and all(constant_of(value) is None for value in node.inputs)
+    ]
+
+
+def write_apart(sums: Iterable[ir.Node]) -> None:
+    """Write these Adds as Sum: the same bits, and no session looks for it."""
     for node in sums:
         node.op_type = "Sum"
-
-
-def _sums(model: ir.Model) -> Iterator[ir.Node]:
-    norms = (norm for graph in model.graphs() for norm in find_norms(graph))
-    for node in (norm.input.producer() for norm in norms if norm.is_centred):
-        if node is not None and is_op(node, "Add") and all(constant_of(value) is None for value in node.inputs):
-            yield node

@@ -4,8 +4,9 @@ Sources, all of them documentation and measurements of other parts; CUDA, Tensor
 checked in structure, but not run:
 
 - cpu: ONNX Runtime's CPU provider computes fp16 by casting to fp32, so that it only costs time, and refuses most
-  operators in bf16. Fusing beforehand was
-  not measurably faster than what a session does when it loads the graph (`--tune` measures it for a given graph).
+  operators in bf16. Fusing beforehand was not measurably faster than what a session does when it loads the graph
+  (`--tune` measures it for a given graph). What a session does to residual sums and norms was slower than leaving them
+  alone (`sums`), at every size that was measured.
 - cuda: docs/OperatorKernels.md of ONNX Runtime. MatMulNBits has a kernel; DynamicQuantizeLinear has none, so that every
   int8 product would travel to the CPU and back. A session does not fuse attention; onnxscript does, in what
   transformers exports.
@@ -39,16 +40,18 @@ class Traits:
         fuser: applied unless something else is measured to be faster.
         domains: of its operators.
         opsets: of the standard operators.
+        sums_apart: whether residual sums are better kept from being fused with norms.
     """
 
     precisions: tuple[Precision, ...]
     fuser: Fuser = Fuser.NONE
     domains: tuple[str, ...] = (*STANDARD_DOMAINS, CONTRIB)
     opsets: range = _ANY_OPSET
+    sums_apart: bool = False
 
 
 TRAITS: Final[Mapping[Target, Traits]] = {
-    Target.CPU: Traits((Precision.FP32, Precision.INT8, Precision.INT4)),
+    Target.CPU: Traits((Precision.FP32, Precision.INT8, Precision.INT4), sums_apart=True),
     Target.CUDA: Traits((Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT4), fuser=Fuser.ONNXSCRIPT),
     Target.TENSORRT: Traits(
         (Precision.FP32, Precision.FP16, Precision.BF16), domains=STANDARD_DOMAINS, opsets=range(9, 25)

@@ -23,7 +23,7 @@ from compacter_exporters.graft import GraftReport
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears
 from compacter_exporters.operators import CONTRIB
-from compacter_exporters.optimise.choices import Fuser, Precision, Target
+from compacter_exporters.optimise.choices import Fuser, Precision
 from compacter_exporters.optimise.fusing import knows
 from compacter_exporters.optimise.measuring import Timing, measure, timed_session
 from compacter_exporters.optimise.recipe import Announce, Recipe, build
@@ -33,6 +33,8 @@ from compacter_exporters.probe import random_inputs, run_model
 from compacter_runtime.providers import choose_providers, require_active
 
 _FORMS: Final = (Form.AUTO, Form.FOLD, Form.PLAIN)
+_FORMS_APART: Final = (Form.AUTO, Form.BIAS_LAST)
+"""Where sums are kept apart, auto is bias-first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +160,16 @@ def choose(timings: dict[str, Timing]) -> str:
 
 def _candidates(recipe: Recipe, adapter: Adapter) -> Iterator[Recipe]:
     """The graph that nobody optimised, then all others that the target can run."""
-    forms = _FORMS if recipe.form is Form.AUTO else (recipe.form,)
-    for form in forms:
-        yield replace(recipe, fuser=Fuser.NONE, form=form)
-    if recipe.target is Target.CPU:
-        yield replace(recipe, fuser=Fuser.NONE, sums_apart=True)
+    usual = replace(recipe, fuser=Fuser.NONE, sums_apart=False)
+    for form in _FORMS if recipe.form is Form.AUTO else (recipe.form,):
+        yield replace(usual, form=form)
+    for form in _FORMS_APART if recipe.form is Form.AUTO else (recipe.form,):
+        if TRAITS[recipe.target].sums_apart:
+            yield replace(usual, form=form, sums_apart=True)
     if CONTRIB in TRAITS[recipe.target].domains:
         for fuser in Fuser:
             if fuser is not Fuser.NONE and knows(fuser, adapter.config):
-                yield replace(recipe, fuser=fuser)
+                yield replace(usual, fuser=fuser)
 
 
 def _name(recipe: Recipe) -> str:
