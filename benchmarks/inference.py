@@ -9,16 +9,19 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
 
     backbone              the export alone, under the session's own optimiser
     backbone, fused       the same after onnxruntime.transformers' optimiser
-    backbone, sums apart  the same with its residual sums kept from being fused with norms, as `graft --tune` tries it
+    backbone, sums apart  the same with its residual sums kept from being fused with norms
     merged                one adapter in the graph
-    merged, sums apart    one adapter in the graph whose sums are kept apart
+    merged, sums apart    one adapter in the graph whose sums are kept apart, as `graft --target cpu` writes it
     swappable             the same adapter given with the run
     bank                  another adapter in each row, with its own norms and head
     bank, shared norms    another adapter in each row, with its own head
-    rows                  what a bank replaces: one merged session, one call for each row
+    rows                  what a bank replaces: one merged session, sums apart, one call for each row
     adapterhub            AdapterHub's Compacter of the same size, as PyTorch exports the model; first make it with
                           .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY
     adapterhub, fused     the same after onnxruntime.transformers' optimiser
+
+Sums are kept apart in the graphs of swappable, bank and rows, too: the directory's graphs of these arms have to be made
+anew where an older version made them.
 
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
 

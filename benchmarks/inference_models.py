@@ -19,6 +19,7 @@ from compacter_core.format.reader import load_adapter
 from compacter_core.methods import create_config
 from compacter_core.pytorch import attach, describe_backbone, save_pretrained
 from compacter_exporters.backbone import export_backbone
+from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.bank import graft_bank
@@ -60,7 +61,8 @@ class Arm(StrEnum):
     @property
     def file(self) -> str:
         """The graph that it runs."""
-        return f"{'merged' if self is Arm.ROWS else self.value.replace(', ', '-').replace(' ', '-')}.onnx"
+        kind = Arm.MERGED_APART if self is Arm.ROWS else self
+        return f"{kind.value.replace(', ', '-').replace(' ', '-')}.onnx"
 
     @property
     def is_bare(self) -> bool:
@@ -92,11 +94,11 @@ class Models:
             Arm.FUSED: self._fused,
             Arm.APART: self._apart,
             Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
-            Arm.MERGED_APART: lambda path: graft(self.path(Arm.APART), self.file, path),
-            Arm.ROWS: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
-            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path),
-            Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path),
-            Arm.SHARED: lambda path: graft_bank(self.path(Arm.BACKBONE), self.without_norms(), path),
+            Arm.MERGED_APART: self._merged_apart,
+            Arm.ROWS: self._merged_apart,
+            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.APART), self.file, path),
+            Arm.BANK: lambda path: graft_bank(self.path(Arm.APART), self.file, path),
+            Arm.SHARED: lambda path: graft_bank(self.path(Arm.APART), self.without_norms(), path),
             Arm.ADAPTERHUB_FUSED: lambda path: _optimise(self.path(Arm.ADAPTERHUB), path, self._config),
         }
 
@@ -171,6 +173,10 @@ class Models:
             keep_sums_apart(model)
             ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
+
+    def _merged_apart(self, path: Path) -> None:
+        """As a graft for CPUs writes it."""
+        graft(self.path(Arm.APART), self.file, path, form=Form.BIAS_FIRST)
 
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:
         if self._precision is Precision.INT8:
