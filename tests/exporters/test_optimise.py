@@ -21,7 +21,9 @@ from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.optimise.recipe import Recipe, build
 from compacter_exporters.optimise.targets import TRAITS, check_operators
 from compacter_exporters.verify import AGREEMENT, verify
+from tests.exporters.branches import in_branches
 from tests.exporters.conftest import Exported
+from tests.exporters.optimised import How, optimise
 from tests.exporters.test_exports import run, trained
 
 INTEGERS = (Precision.INT8, Precision.INT4)
@@ -97,6 +99,19 @@ def test_layers_without_names_are_quantised(exported: Exported, tmp_path: Path) 
     for name in ("named", "unnamed"):
         quantise(tmp_path / f"{name}.onnx", tmp_path / f"{name}-int8.onnx", Precision.INT8)
     assert np.array_equal(run(tmp_path / "unnamed-int8.onnx"), run(tmp_path / "named-int8.onnx"))
+
+
+def test_products_in_branches_that_name_no_types(exported: Exported, tmp_path: Path) -> None:
+    """As ONNX Runtime saves merged decoders: the branches compute what the graph without branches does."""
+    saved = optimise(exported("bert", "torchscript17"), How.EXTENDED, tmp_path / "saved.onnx")
+    graft(saved, trained("bert")[0], tmp_path / "plain.onnx")
+    model = onnx.load(tmp_path / "plain.onnx")
+    onnx.save(in_branches(model, condition="computed"), tmp_path / "branches.onnx")
+    for name in ("plain", "branches"):
+        quantise(tmp_path / f"{name}.onnx", tmp_path / f"{name}-int8.onnx", Precision.INT8)
+    np.testing.assert_allclose(
+        run(tmp_path / "branches-int8.onnx"), run(tmp_path / "plain-int8.onnx"), rtol=0, atol=AGREEMENT
+    )
 
 
 @pytest.mark.spec("ONX-39")

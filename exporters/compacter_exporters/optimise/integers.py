@@ -56,6 +56,7 @@ def quantise(source: Path, target: Path, precision: Precision) -> tuple[str, ...
             expected="products with a constant matrix in fp32",
             remedy="A graph that is quantised already needs no --precision.",
         )
+    _type_products(model, layers)
     with quiet():
         (_dynamic if precision is Precision.INT8 else _blocks)(model, target, layers)
     _tidy(target)
@@ -128,6 +129,16 @@ def _layers_of_backbone(graph: onnx.GraphProto, op_types: tuple[str, ...]) -> It
                 continue
             if not weight.name.startswith(OWN_PREFIX):
                 yield node.name
+
+
+def _type_products(model: onnx.ModelProto, layers: tuple[str, ...]) -> None:
+    """Say that the products are in fp32: in a branch that does not, the quantiser casts them to no type at all."""
+    for graph in _graphs(model.graph):
+        known = {value.name for value in (*graph.value_info, *graph.output)}
+        outputs = [node.output[0] for node in graph.node if node.name in layers and node.output[0] not in known]
+        graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs
+        )
 
 
 def _name_all(model: onnx.ModelProto) -> None:
