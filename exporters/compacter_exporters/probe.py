@@ -14,6 +14,7 @@ from compacter_exporters.fused import embeddings
 from compacter_exporters.fused.parts import is_contrib
 from compacter_exporters.graph import constant_of, consumers, is_op, numpy_type
 from compacter_exporters.input_shapes import input_shape
+from compacter_exporters.quantised import is_quantised
 from compacter_runtime.providers import choose_providers, require_active
 
 _QUIET: Final = 3
@@ -41,6 +42,30 @@ def random_inputs(graph: ir.Graph, generator: np.random.Generator, *, batch: int
         else:
             inputs[value.name] = _mask(shape).astype(dtype)
     return inputs
+
+
+def run_twice(
+    real: ir.Model, file: Path, inputs: Mapping[str, Array], values: Sequence[ir.Value], providers: Sequence[str] | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The outputs of a graph as it is, and its outputs and these values in a run that shows them.
+
+    Where activations are quantised, a rounding moves a value by a whole step; so that both runs make the same ones, the
+    runtime fuses nothing of its own then (ONX-34).
+
+    Args:
+        real: the graph of the file, or a copy in which branches are chosen.
+        file: of the graph as it is.
+        inputs: one array per input.
+        values: values of the graph.
+        providers: execution providers; None for the CPU.
+
+    Raises:
+        CompacterError: as `run_with`.
+    """
+    optimised = not is_quantised(real)
+    outputs = [str(output.name) for output in real.graph.outputs]
+    plain = run_model(file, inputs, outputs, providers, optimised=optimised)
+    return plain, run_with(real, file.parent, inputs, values, providers, optimised=optimised)
 
 
 def run_with(

@@ -29,8 +29,7 @@ from compacter_exporters.linkage.verify import values_named
 from compacter_exporters.linkage.verify_open import takes_adapters, verify_open
 from compacter_exporters.metadata import refuse_exported
 from compacter_exporters.present import Present, present_in, require_all
-from compacter_exporters.probe import random_inputs, run_model, run_with
-from compacter_exporters.quantised import is_quantised
+from compacter_exporters.probe import random_inputs, run_twice
 from compacter_exporters.regions import Region, inline, regions_of
 from compacter_exporters.verify_head import HeadVerifier
 from compacter_exporters.verify_norms import NormVerifier
@@ -143,12 +142,7 @@ def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> V
     head = HeadVerifier.of(graph, here.adapter)
     wanted = [*sites.values(), *norms.values(), *head.values()]
     names = {str(value.name) for value in wanted}
-    # Where activations are quantised, a rounding moves a value by a whole step: both runs make the same ones.
-    optimised = not is_quantised(real)
-    probed = run_with(real, file.parent, inputs, values_named(real.graph, names), run.providers, optimised=optimised)
-    plain = run_model(
-        file, inputs, [str(output.name) for output in real.graph.outputs], run.providers, optimised=optimised
-    )
+    plain, probed = run_twice(real, file, inputs, values_named(real.graph, names), run.providers)
     numbers = Numbers.coarsest(linear.dtype for linear in find_linears(graph))
     return VerifyReport(
         adapter=whole.config.name,

@@ -15,7 +15,7 @@ from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import BeforeBias
 from compacter_exporters.linkage.static_bank import merge_entry
 from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
-from compacter_exporters.probe import random_inputs, run_model, run_with
+from compacter_exporters.probe import random_inputs, run_twice
 from compacter_exporters.regions import inline
 from compacter_exporters.verify_report import VerifyReport, joined
 from compacter_runtime.bank import Bank
@@ -65,8 +65,7 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
     drawn.pop(ADAPTER_ID, None)
     inputs = {**drawn, **chosen, **bank.choose(choice, len(choice)).feeds(np.arange(len(choice)))}
     names = set[str]().union(*(verifier.names() for one in calls for verifier in one.values()))
-    values = run_with(real, probe.model.parent, inputs, values_named(real.graph, names), probe.providers)
-    plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
+    plain, values = run_twice(real, probe.model, inputs, values_named(real.graph, names), probe.providers)
     probed = _Probed(plain, values, len(choice), drawn, probe.seed)
     reports = {
         f"{index} {adapter.config.name}": joined(

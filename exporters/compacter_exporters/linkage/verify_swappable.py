@@ -9,7 +9,7 @@ from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind, choose_heads
 from compacter_exporters.linkage.verify import OpenVerifier, Probe, values_named
-from compacter_exporters.probe import random_inputs, run_model, run_with
+from compacter_exporters.probe import random_inputs, run_twice
 from compacter_exporters.regions import inline
 from compacter_exporters.verify_report import VerifyReport, joined
 
@@ -32,7 +32,6 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
     drawn = random_inputs(real.graph, np.random.default_rng(probe.seed), batch=probe.batch, length=probe.length)
     inputs = drawn | tensors | chosen
     names = set[str]().union(*(verifier.names() for verifier in verifiers.values()))
-    probed = run_with(real, probe.model.parent, inputs, values_named(real.graph, names), probe.providers)
-    plain = run_model(probe.model, inputs, [str(output.name) for output in real.graph.outputs], probe.providers)
+    plain, probed = run_twice(real, probe.model, inputs, values_named(real.graph, names), probe.providers)
     shapes = {name: array.shape for name, array in drawn.items()}
     return joined({call: one.report(plain, probed, shapes, probe.seed) for call, one in verifiers.items()})
