@@ -25,7 +25,7 @@ from compacter_core.format.atomic import atomic_write
 SWITCH: Final = "COMPACTER_CPU_KERNELS"
 """Variable of the environment that is `off` to leave the kernels out."""
 
-_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("cpu_kernels.c", "cpu_vectors.h"))
+_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("cpu_kernels.c", "cpu_products.h", "cpu_vectors.h"))
 _FLAGS: Final = ("-O3", "-fopenmp", "-shared", "-fPIC")
 _CAPABILITIES: Final = {"AVX512": ("-mavx512f", "-mfma"), "AVX2": ("-mavx2", "-mfma")}
 """Flags by what PyTorch calls the vector instructions that it uses itself."""
