@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from compacter_core.adapter import Adapter, Array
 from compacter_core.config import ATTACH_PRESETS, Attach, Head, Override, Projection
@@ -18,6 +20,7 @@ from compacter_core.linkage.description import read_description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.linkage.swappable import swappable_tensors
 from compacter_core.vocabulary import Activation, Input, NormStyle, OverrideKind, ProjectionKind, ScalingKind, Skip
+from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.swappable import graft_swappable
 from compacter_exporters.verify import AGREEMENT, verify
 from tests.exporters.stacks import LABELS, ROWS, BackboneStack, StackOptions, make_adapter, site_id
@@ -144,6 +147,21 @@ def test_adapters_of_other_sizes_on_one_graph(tmp_path: Path) -> None:
         assert report.ok, report.as_text()
         assert logits(path, adapter).shape == (3, labels)
     assert set(verify(path, other).sites) == {site_id(1)}
+
+
+def test_no_value_is_named_the_shape_of_the_backbones_labels(tmp_path: Path) -> None:
+    """Of what depends on the number of labels; runtimes reuse memory by shapes, where something follows the head."""
+    stack, template = made(StackOptions())
+    stack.save(tmp_path / "backbone.onnx")
+    backbone = onnx.load(tmp_path / "backbone.onnx")
+    onnx.save(convert_float_to_float16(backbone, keep_io_types=True), tmp_path / "half.onnx")
+    graft_swappable(tmp_path / "half.onnx", template, tmp_path / "open.onnx")
+    (chosen,) = (node for node in load_graph(tmp_path / "open.onnx").graph if node.op_type == "Slice")
+    (cast,) = chosen.outputs[0].consumers()
+    assert cast.op_type == "Cast"
+    for value in (*chosen.outputs, *cast.outputs):
+        assert value.shape is None or value.shape[-1] != LABELS
+    assert logits(tmp_path / "open.onnx", template).shape == (3, 5)
 
 
 def test_biases_of_the_backbone_are_replaced(tmp_path: Path) -> None:

@@ -23,15 +23,16 @@ HEAD_LABEL = "compacter.part"
 
 def open_head(places: Places) -> None:
     """Let every layer of the head take its weight [out, in] and bias [out] from inputs that are empty by default."""
-    for layer in places.head:
-        _open_layer(places, layer)
-    for layer in places.head[-1:]:
-        for value in layer.path:
+    chosen = [_open_layer(places, layer) for layer in places.head]
+    for layer, result in zip(places.head[-1:], chosen[-1:], strict=True):
+        # Runtimes reuse memory by the shapes that a graph names.
+        for value in (*layer.path, result):
             if value.shape is not None and len(value.shape) > 0:
                 value.shape = ir.Shape([*list(value.shape)[:-1], LABELS])
 
 
-def _open_layer(places: Places, layer: HeadLayer) -> None:
+def _open_layer(places: Places, layer: HeadLayer) -> ir.Value:
+    """The layer's result, whichever it is."""
     graph, linear = places.model.graph, layer.linear
     n_in, n_out = linear.weight.shape
     name, rows = part_input(Part.HEAD, layer.name), f"{layer.name}.rows"
@@ -51,6 +52,7 @@ def _open_layer(places: Places, layer: HeadLayer) -> None:
         raise TypeError("the head's layer has no producer")
     graph.insert_after(producer, emitter.nodes)
     redirect(graph, backbone, chosen, uses)
+    return chosen
 
 
 def _limits(emitter: Emitter, weight: ir.Value, n_out: int) -> list[ir.Value]:
