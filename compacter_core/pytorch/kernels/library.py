@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -62,8 +63,10 @@ def _cache() -> Path:
 
 
 def _digest(compiler: list[str], flags: tuple[str, ...]) -> str:
-    """Of all that the library is made from."""
-    return hashlib.sha256(repr(([path.read_text("utf-8") for path in _SOURCES], compiler, flags)).encode()).hexdigest()
+    """Of all that the library is made from, and what for: homes may be shared by machines."""
+    return hashlib.sha256(
+        repr((platform.machine(), [path.read_text("utf-8") for path in _SOURCES], compiler, flags)).encode()
+    ).hexdigest()
 
 
 def _compiled(compiler: list[str], flags: tuple[str, ...]) -> bytes:
