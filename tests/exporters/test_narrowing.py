@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_exporters import verify as verifying
+from compacter_exporters import probe
 from compacter_exporters.graph import load_graph
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.optimise.kernels import kernels_of
@@ -125,8 +125,8 @@ def test_bf16_graphs_hold_what_the_reference_computes(
     with pytest.raises(CompacterError) as caught:
         verify(tmp_path / "model.onnx", adapter)
     assert caught.value.code is ErrorCode.E704
-    monkeypatch.setattr(verifying, "run_with", _probed)
-    monkeypatch.setattr(verifying, "run_model", _plain)
+    monkeypatch.setattr(probe, "run_with", _probed)
+    monkeypatch.setattr(probe, "run_model", _plain)
     report = verify(tmp_path / "model.onnx", adapter)
     assert report.ok, report.as_text()
     assert max(check.ratio for check in report.sites.values()) > 2.0**-12, "a bound that is never near says nothing"

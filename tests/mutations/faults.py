@@ -71,7 +71,7 @@ FAULTS = (
     Fault(
         "stale backbone accepted",
         "exporters/compacter_exporters/sites.py",
-        "if score >= THRESHOLD]",
+        "if score >= least(layer)]",
         "if score == max(scores, key=lambda pair: pair[0])[0]]",
         "tests/exporters/test_faults.py::test_stale_backbone_is_refused",
     ),
