@@ -34,7 +34,7 @@ compacter graft backbone adapter -o quantised --precision int8
 compacter graft backbone adapter -o tuned --tune 1x32 8x128
 compacter graft backbone adapter -o half --target cuda --precision fp16
 """
-FORMS = ("auto", "bias-last", "bias-first", "fold", "plain", "dissolved", "function")
+FORMS = ("auto", "bias-last", "bias-first", "column", "fold", "plain", "dissolved", "function")
 MODEL_FILE = "model.onnx"
 _COMPANIONS = ("tokenizer.json", "config.json")
 
@@ -70,8 +70,8 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--form",
         choices=FORMS,
         default="auto",
-        help="how sites are written (default: where it is possible bias-last, or bias-first where residual sums are "
-        "kept apart, which cost least; fold suits optimisers that run on the result); dissolved: in the weights of the "
+        help="how sites are written (default: where it is possible bias-last, or where residual sums are kept apart "
+        "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); dissolved: in the weights of the "
         "linear layers, for adapters without an activation; function: as calls of a function of the model",
     )
     parser.add_argument(

@@ -6,18 +6,20 @@ With m = a W the product of the sublayer's last linear layer, b its bias and h =
     fold:   y = m + (act(m Wd + (bd + b Wd)) Wu' + (bu' + b))             x = skip = h only
     bias-last:  y = (m + act(m Wd + (bd + b Wd)) Wu') + (bu' + b)         as fold, where b has a node of its own
     bias-first:  y = h' + act(h' Wd + (bd - bu' Wd)) Wu',  h' = m + (b + bu')    as fold, where there is a b
+    column:  y = m + act([m Wd + (bd + b Wd), z]) [Wu'; (bu' + b) / act(z)]    as bias-last
 
 where Wu' = scaling Wu and bu' = scaling bu. Fold is exact algebra on plain (h Wd = m Wd + b Wd), needs one node less
 and keeps the LayerNorm <- Add <- MatMul chain that optimisers look for. All constants are computed in float64, the
 Kronecker sums written out, and rounded once to the graph's type.
 
 Bias-last is fold with the bias where the backbone has it: one node less, and a session still fuses it into the norm
-behind (SkipLayerNormalization with a bias). At MiniLM's size on a CPU its nodes take 0.6 to 0.8 % of the backbone's
-time less than those of fold; whole runs differ by no more than their noise. Bias-first leaves the bias where it is
-added in the backbone, behind the product: nothing is added behind p, and a session that fuses bias and product, as it
-does in int8, still does so. It takes as many nodes as bias-last where the bias has one of its own, one less where it is
-fused, and suits graphs whose residual sums are kept apart from norms (`optimise.sums`), since no norm takes its bias
-then. Two other forms were measured and dropped:
+behind (SkipLayerNormalization with a bias). Where residual sums are kept apart from norms (`optimise.sums`) no norm
+takes a bias, and two other forms cost less (`difference_forms`). Bias-first leaves the bias where it is added in the
+backbone, behind the product: nothing is added behind p, and a session that fuses bias and product, as it does in int8,
+still does so. Column adds the bias within the up-projection, whose input has one column more, the constant act(z): one
+pass over the hidden states less wherever the bias has a node of its own.
+
+Two other forms were measured and dropped:
 [W, W Wd] in the place of W multiplies four times as much in a feed-forward layer, and its Split copies what it saves;
 Gemms that add m themselves need two Reshapes. Fold remains for optimisers in Python that run after the graft: their
 patterns for attention want the product beside the residual sum. Without an activation the adapter can also be
@@ -38,7 +40,6 @@ from compacter_core.linkage.dense import Dense
 from compacter_core.vocabulary import Input, Skip
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.graph import Slot
 from compacter_exporters.linears import Linear
 from compacter_exporters.norms import between
 from compacter_exporters.rewire import drop_unused, redirect, replace_input
@@ -54,6 +55,7 @@ class Form(StrEnum):
 
     BIAS_LAST = "bias-last"
     BIAS_FIRST = "bias-first"
+    COLUMN = "column"
     FOLD = "fold"
     PLAIN = "plain"
     DISSOLVED = "dissolved"
@@ -72,10 +74,10 @@ def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int)
     Returns:
         y.
     """
-    dense = _before_bias(site, layer)
+    dense = before_bias(site, layer)
     m = layer.product
     uses = tuple(m.uses())
-    v = _bottleneck(emitter, m, dense, site, opset)
+    v = bottleneck(emitter, m, dense, site, opset)
     if layer.bias_add is not None:
         emitter.graph.insert_before(layer.bias_add, emitter.nodes)
         replace_input(layer.bias_add, 1 if layer.bias_add.inputs[0] is m else 0, v)
@@ -96,8 +98,8 @@ def emit_bias_last(emitter: Emitter, layer: Linear, bias_add: ir.Node, site: Sit
     Returns:
         m + act(..) Wu', to which `bias_add` adds the rest.
     """
-    dense, m = _before_bias(site, layer), layer.product
-    p = _bottleneck(emitter, m, replace(dense, bu=None), site, opset)
+    dense, m = before_bias(site, layer), layer.product
+    p = bottleneck(emitter, m, replace(dense, bu=None), site, opset)
     total = emitter.op("Add", [m, p], "sum", like=m)
     place = 0 if bias_add.inputs[0] is m else 1
     if site.up.b is not None and dense.bu is not None:
@@ -107,36 +109,7 @@ def emit_bias_last(emitter: Emitter, layer: Linear, bias_add: ir.Node, site: Sit
     return total
 
 
-def emit_bias_first(
-    emitter: Emitter,
-    layer: Linear,
-    slot: Slot,
-    site: SiteParameters,
-    opset: int,
-    *,
-    around: Surroundings,
-    attach: Attach,
-) -> ir.Value:
-    """Put a site's adapter behind its linear layer, and its last bias into the layer's own, which is at `slot`.
-
-    With h' = h + bu', h Wd + bd = h' Wd + (bd - bu' Wd), and y = h + (p + bu') = h' + p.
-
-    Returns:
-        y.
-    """
-    dense = Dense.of(site)
-    if dense.bu is not None:
-        replace_input(
-            slot.node, slot.index, emitter.constant("up.bias", layer.bias_or_zero.astype(np.float64) + dense.bu)
-        )
-        down = dense.bu @ dense.Wd
-        dense = replace(dense, bd=-down if dense.bd is None else dense.bd - down, bu=None)
-    return connect(
-        emitter, layer.output, lambda x: _bottleneck(emitter, x, dense, site, opset), around=around, attach=attach
-    )
-
-
-def _before_bias(site: SiteParameters, layer: Linear) -> Dense:
+def before_bias(site: SiteParameters, layer: Linear) -> Dense:
     """The adapter for m instead of h, with the layer's bias in its own: bd + b Wd and bu' + b."""
     dense = Dense.of(site)
     if layer.bias is None:
@@ -159,7 +132,7 @@ def emit_plain(
         o = skip + delta(x).
     """
     dense, h = Dense.of(site), layer.output
-    return connect(emitter, h, lambda x: _bottleneck(emitter, x, dense, site, opset), around=around, attach=attach)
+    return connect(emitter, h, lambda x: bottleneck(emitter, x, dense, site, opset), around=around, attach=attach)
 
 
 def connect(
@@ -221,7 +194,7 @@ def second_sum(emitter: Emitter, around: Surroundings, o: ir.Value) -> ir.Value:
     return copies[around.norm.output]
 
 
-def _bottleneck(emitter: Emitter, x: ir.Value, dense: Dense, site: SiteParameters, opset: int) -> ir.Value:
+def bottleneck(emitter: Emitter, x: ir.Value, dense: Dense, site: SiteParameters, opset: int) -> ir.Value:
     """act(x Wd + bd) Wu + bu."""
     k = dense.Wd.shape[1]
     z = emitter.op("MatMul", [x, emitter.constant("down.weight", dense.Wd)], "down", like=x, last=k)

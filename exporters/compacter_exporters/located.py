@@ -16,9 +16,10 @@ from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.vocabulary import Input, NormStyle, Skip
 from compacter_exporters.bias_last import bias_added_last
+from compacter_exporters.column import activated
 from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
-from compacter_exporters.graph import constant_of, consumers, is_op, other_input, producer_of
+from compacter_exporters.graph import Constant, constant_of, consumers, is_op, other_input, producer_of
 from compacter_exporters.linears import Linear, reshape_behind
 from compacter_exporters.norms import Norm, between
 from compacter_exporters.sites import FoundSite
@@ -46,6 +47,7 @@ class LocatedSite:
         linear: the sublayer's last linear layer; without a bias of its own in the fold form.
         folded_bias: in the forms fold and bias-last, the constant bu' + b, or None where there is none.
         bias_is_last: whether a node of its own adds it to the rest.
+        column: in the form column, the last row of the up-projection's matrix, (bu' + b) / act(z).
         x: what the adapter reads: m in the fold form, the layer's input where the adapter is dissolved in the layer.
         skip: what its output is added to: m in the fold form.
         output: o.
@@ -56,6 +58,7 @@ class LocatedSite:
     linear: Linear
     folded_bias: Array | None
     bias_is_last: bool
+    column: Array | None
     x: ir.Value
     skip: ir.Value
     output: ir.Value
@@ -79,6 +82,10 @@ class LocatedSite:
         """Whether the last bias of the adapter is in the linear layer's: it has one, and nothing is added to p."""
         reads_and_adds = self.x is self.skip is self.linear.output
         return reads_and_adds and site.up.b is not None and self.linear.bias is not None and self.folded_bias is None
+
+    def constant(self, site: SiteParameters) -> Array | None:
+        """bu' + b, in the forms fold, bias-last and column; None where there is none."""
+        return self.folded_bias if self.column is None else self.column * activated(site.non_linearity)
 
 
 def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: NormStyle) -> LocatedSite:
@@ -121,6 +128,7 @@ def locate(found: FoundSite, attach: Attach, norms: Sequence[Norm], norm_style: 
         linear=found.linear,
         folded_bias=_added_constant(other_input(write, skip) if late is None else output),
         bias_is_last=late is not None,
+        column=site.column(other_input(write, skip)),
         x=around.residual if around is not None and attach.input is Input.RESIDUAL else x,
         skip=skip,
         output=output,
@@ -150,6 +158,7 @@ class _Site:
             linear=linear,
             folded_bias=None,
             bias_is_last=False,
+            column=None,
             x=linear.input,
             skip=linear.output,
             output=linear.output,
@@ -210,16 +219,28 @@ class _Site:
         if node is not None and is_op(node, "Add"):
             products = [operand for operand in node.inputs if constant_of(operand) is None]
             node = products[0].producer() if len(products) == 1 and products[0] is not None else None
-        return self._is_product(node, (self.found.site.bottleneck_size, self.found.linear.weight.shape[1]))
+        d = self.found.linear.weight.shape[1]
+        return any(self._matrix(node, (k, d)) is not None for k in self._widths)
 
     def _is_down(self, node: ir.Node) -> bool:
-        return self._is_product(node, (self.found.linear.weight.shape[1], self.found.site.bottleneck_size))
+        d = self.found.linear.weight.shape[1]
+        return any(self._matrix(node, (d, k)) is not None for k in self._widths)
 
-    def _is_product(self, node: ir.Node | None, shape: tuple[int, int]) -> bool:
-        if node is None or not is_op(node, "MatMul"):
-            return False
-        constant = constant_of(node.inputs[1])
-        return constant is not None and constant.view.shape == shape
+    @property
+    def _widths(self) -> tuple[int, int]:
+        """Of what is between the projections: the bottleneck, in the form column with one column more."""
+        k = self.found.site.bottleneck_size
+        return k, k + 1
+
+    def column(self, delta: ir.Value | None) -> Array | None:
+        """The last row of the up-projection's matrix, where that has one row more than the bottleneck."""
+        matrix = self._matrix(producer_of(delta), (self._widths[1], self.found.linear.weight.shape[1]))
+        return None if matrix is None else matrix.exact()[-1].astype(np.float64)
+
+    def _matrix(self, node: ir.Node | None, shape: tuple[int, int]) -> Constant | None:
+        """The constant that a MatMul multiplies with, if it has that shape."""
+        constant = constant_of(node.inputs[1]) if node is not None and is_op(node, "MatMul") else None
+        return constant if constant is not None and constant.view.shape == shape else None
 
     def _only(self, nodes: Sequence[ir.Node], what: str, value: ir.Value) -> ir.Node:
         if len(nodes) != 1:

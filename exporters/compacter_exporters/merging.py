@@ -10,16 +10,9 @@ from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
 from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
+from compacter_exporters.difference_forms import emit_bias_first, emit_column
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.forms import (
-    Form,
-    allows_fold,
-    connect,
-    emit_bias_first,
-    emit_bias_last,
-    emit_fold,
-    emit_plain,
-)
+from compacter_exporters.forms import Form, allows_fold, connect, emit_bias_last, emit_fold, emit_plain
 from compacter_exporters.functions import calls_of
 from compacter_exporters.heads import apply_head
 from compacter_exporters.linears import linear_of
@@ -107,15 +100,18 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
     if form is Form.BIAS_LAST and layer.bias_add is None:
         form = Form.FOLD  # there is no node that could add the bias last
     slot = layer.bias_slot
+    if form is Form.COLUMN and (layer.bias_add is None or layer.quantised is not None):
+        form = Form.BIAS_FIRST  # the bias is added within the product already
     if form is Form.BIAS_FIRST and (slot is None or parameters.up.b is None):
         form = Form.PLAIN  # there is no bias to take up the adapter's, or none to be taken up
     if form is Form.DISSOLVED:
         output = emit_dissolved(emitter, layer, parameters, present.adapter.sketches[weight_name(site.id)])
     elif form is Form.BIAS_LAST and layer.bias_add is not None:
         output = emit_bias_last(emitter, layer, layer.bias_add, parameters, opset)
+    elif form is Form.COLUMN:
+        output = emit_column(emitter, layer, parameters, opset, around=around)
     elif form is Form.BIAS_FIRST and slot is not None:
-        attach = config.attach_of(site)
-        output = emit_bias_first(emitter, layer, slot, parameters, opset, around=around, attach=attach)
+        output = emit_bias_first(emitter, layer, slot, parameters, opset, around=around)
     elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
     elif form is Form.FUNCTION:
@@ -142,7 +138,7 @@ def _choose(config: AdapterConfig, site: Site, form: Form, preferred: Form) -> F
         check_dissolvable(config, site)
     if form is Form.AUTO:
         return preferred if possible else Form.PLAIN
-    if form in (Form.FOLD, Form.BIAS_LAST, Form.BIAS_FIRST) and not possible:
+    if form in (Form.FOLD, Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN) and not possible:
         raise CompacterError(
             ErrorCode.E605,
             f"site {site.id} cannot be folded: its adapter does not both read and add to the sublayer's output",

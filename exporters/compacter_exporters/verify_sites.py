@@ -15,6 +15,7 @@ from compacter_exporters.checks import (
     Check,
     Numbers,
     check_bias_first,
+    check_column,
     check_dissolved,
     check_folded,
     check_plain,
@@ -95,6 +96,8 @@ class SiteVerifier:
         bias, rounding = _bias(located, parameters, numbers)
         if isinstance(located.linear, DissolvedLinear):
             check = check_dissolved(parameters, x, located.linear, output, numbers)
+        elif located.column is not None:
+            check = check_column(parameters, x, bias, output, numbers)
         elif located.is_folded:
             check = check_folded(parameters, x, bias, output, numbers, absorbed=located.absorbed)
         elif located.is_bias_first(parameters):
@@ -126,6 +129,8 @@ def _form(located: LocatedSite, site: SiteParameters) -> Form:
         return Form.DISSOLVED
     if not located.is_folded:
         return Form.BIAS_FIRST if located.is_bias_first(site) else Form.PLAIN
+    if located.column is not None:
+        return Form.COLUMN
     return Form.FOLD if located.absorbed is None else Form.BIAS_LAST
 
 
@@ -143,7 +148,7 @@ def _bias(located: LocatedSite, parameters: SiteParameters, numbers: Numbers) ->
     is_first = located.is_bias_first(parameters)
     if not located.is_folded and not is_first:
         return located.linear.bias_or_zero.astype(np.float64), np.zeros(width)
-    constant = located.linear.bias if is_first else located.folded_bias
+    constant = located.linear.bias if is_first else located.constant(parameters)
     constant = np.zeros(width) if constant is None else constant.astype(np.float64)
     bu = np.zeros(width) if parameters.up.b is None else parameters.up.b.astype(np.float64) * parameters.scaling
     # The constant c is round(bu + b), so |c - (bu + b)| <= u |bu + b| <= u |c| / (1 - u) < 2 u |c|.

@@ -69,7 +69,7 @@ def test_placements_against_pytorch(
 
 
 @pytest.mark.spec("ONX-4")
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("method", [Method.ADAPTER, Method.LOW_RANK, Method.PHM_ADAPTER, Method.COMPACTER_PLUS_PLUS])
 def test_methods_against_pytorch(exported: Exported, tmp_path: Path, method: Method, form: Form) -> None:
     check(exported("bert", "torchscript17"), tmp_path / "merged.onnx", *trained("bert", method=method), form)
@@ -105,7 +105,7 @@ def test_a_pooler_whose_zero_bias_was_dropped_is_recognised(exported: Exported, 
 def test_dynamo_export_against_pytorch(exported: Exported, tmp_path: Path) -> None:
     """One test for all, since this exporter is slow."""
     backbone = exported("bert", "dynamo")
-    for form in (Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN):
+    for form in (Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN):
         check(backbone, tmp_path / f"{form}.onnx", *trained("bert"), form)
     check(backbone, tmp_path / "pfeiffer.onnx", *trained("bert", preset="pfeiffer"))
 

@@ -71,7 +71,7 @@ def failures(path: Path, adapter: Adapter) -> list[str]:
 
 
 @pytest.mark.spec("ONX-1", "ONX-2")
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 def test_an_undamaged_graph_passes(tmp_path: Path, form: Form) -> None:
     adapter = make(make_stack())
     assert failures(grafted(tmp_path, adapter, form), adapter) == []

@@ -60,7 +60,7 @@ def test_every_placement(tmp_path: Path, placement: str, operator_norm: bool, no
 
 
 @pytest.mark.spec("ONX-1")
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("opset", [14, 17, 20])
 @pytest.mark.parametrize("activation", Activation)
 def test_every_activation(tmp_path: Path, activation: Activation, opset: int, form: Form) -> None:
@@ -69,7 +69,7 @@ def test_every_activation(tmp_path: Path, activation: Activation, opset: int, fo
 
 
 @pytest.mark.spec("ONX-13")
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -105,7 +105,7 @@ def test_every_placement_behind_a_linear_without_a_bias(tmp_path: Path, placemen
     assert_passes(graft_and_verify(tmp_path, options, attach=PLACEMENTS[placement]))
 
 
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_types(tmp_path: Path, dtype: type, form: Form) -> None:
     assert_passes(graft_and_verify(tmp_path, StackOptions(dtype=dtype), form=form, non_linearity=Activation.RELU))
@@ -114,7 +114,7 @@ def test_other_types(tmp_path: Path, dtype: type, form: Form) -> None:
 @pytest.mark.spec("ONX-1", "ONX-3")
 @settings(max_examples=12)
 @given(data=st.data())
-@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.FOLD, Form.PLAIN])
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_every_projection(
     kind: ProjectionKind, form: Form, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

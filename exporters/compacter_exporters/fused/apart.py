@@ -13,14 +13,15 @@ from typing import Final
 import onnx_ir as ir
 
 from compacter_exporters.fused.biased import BiasedProduct, BiasGelu
+from compacter_exporters.fused.differences import Difference
 from compacter_exporters.fused.embeddings import expose_sum, hide_sum
 from compacter_exporters.fused.gemms import ActivatedGemm
 from compacter_exporters.fused.pair_sums import PairSum
-from compacter_exporters.fused.parts import FUSED, SUFFIXES, Origin, Rule, remove_unread, replace_uses
+from compacter_exporters.fused.parts import FUSED, SUFFIXES, Origin, Rule, replace_uses
 from compacter_exporters.fused.skip_norms import SkipNorm
-from compacter_exporters.graph import producer_of
+from compacter_exporters.rewire import drop_unused
 
-_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu(), PairSum())
+_RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu(), PairSum(), Difference())
 
 
 def take_apart(model: ir.Model) -> None:
@@ -35,7 +36,7 @@ def take_apart(model: ir.Model) -> None:
             replace_uses(graph, old, new)
         graph.remove(node, safe=True)
         for value in inputs:
-            remove_unread(producer_of(value))
+            drop_unused(value)
 
 
 def observe(model: ir.Model) -> None:

@@ -6,7 +6,6 @@ from typing import Final, Protocol
 
 import onnx_ir as ir
 
-from compacter_exporters.graph import is_op
 from compacter_exporters.operators import CONTRIB
 
 FUSED: Final = "compacter.fused"
@@ -122,16 +121,10 @@ def replace_uses(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
     new.type, new.shape = old.type or new.type, old.shape or new.shape
 
 
-def remove_unread(node: ir.Node | None) -> None:
-    """Remove an Add that nothing reads any more, and those that it alone read."""
-    if node is None or node.graph is None or not is_op(node, "Add"):
-        return
-    if node.outputs[0].uses() or node.outputs[0].is_graph_output():
-        return
-    sources = [value.producer() for value in node.inputs if value is not None]
-    node.graph.remove(node, safe=True)
-    for source in sources:
-        remove_unread(source)
+def take_after(node: ir.Node, origin: Origin) -> None:
+    """Give a standard node the name and the labels of the one it stands for."""
+    node.name = origin.node.name
+    node.metadata_props.update(origin.node.metadata_props)
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:

@@ -22,11 +22,11 @@ from compacter_exporters.fused.parts import (
     is_contrib,
     only_reader,
     part,
-    remove_unread,
     replace_uses,
 )
 from compacter_exporters.graph import constant_of, is_op, producer_of
 from compacter_exporters.linears import linear_of
+from compacter_exporters.rewire import drop_unused
 
 _EPSILON: Final = 1e-12
 """Of both operators, where they do not say."""
@@ -139,10 +139,10 @@ def _build(graph: ir.Graph, last: ir.Node, add: ir.Node, origin: Origin, inputs:
     graph.remove(last, safe=True)
     if is_read:
         replace_uses(graph, total, node.outputs[_SUM])
-    operands = [value.producer() for value in add.inputs if value is not None]
+    operands = tuple(add.inputs)
     graph.remove(add, safe=True)
-    for producer in operands:
-        remove_unread(producer)
+    for operand in operands:
+        drop_unused(operand)
     return node
 
 

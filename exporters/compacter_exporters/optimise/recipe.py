@@ -59,8 +59,13 @@ class Recipe:
 
     @property
     def preferred(self) -> Form:
-        """What the form auto is where the placement allows fold: no norm takes a bias from a sum that is kept apart."""
-        return Form.BIAS_FIRST if self.sums_apart else Form.BIAS_LAST
+        """What the form auto is where the placement allows fold: no norm takes a bias from a sum that is kept apart.
+
+        A session adds a bias within a quantised product, where it is best left.
+        """
+        if not self.sums_apart:
+            return Form.BIAS_LAST
+        return Form.BIAS_FIRST if self.precision.quantises else Form.COLUMN
 
     def as_dict(self) -> dict[str, object]:
         """What a report says about it: who fused is part of what was measured, or known from the target."""
@@ -118,7 +123,7 @@ def _grafted(source: Path, adapter: Adapter, output: Path, recipe: Recipe) -> Gr
     graph = load_one(source, adapter)
     merged = merge(graph.model, graph.present, adapter, recipe.form, preferred=recipe.preferred)
     if recipe.sums_apart:
-        keep_sums_apart(graph.model)
+        keep_sums_apart(graph.model, quantised=recipe.precision.quantises)
     return write_graft(graph.model, graph.path, output, merged, adapter)
 
 
