@@ -71,8 +71,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         choices=FORMS,
         default="auto",
         help="how sites are written (default: where it is possible bias-last, or where residual sums are kept apart "
-        "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); dissolved: in the weights of the "
-        "linear layers, for adapters without an activation; function: as calls of a function of the model",
+        "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); "
+        "dissolved: in the weights of the linear layers, for adapters without an activation; function: as calls of a "
+        "function of the model",
     )
     parser.add_argument(
         "--linkage",

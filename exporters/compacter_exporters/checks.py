@@ -9,16 +9,15 @@ import onnx_ir as ir
 
 from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.linkage.dense import Dense, bias_behind
 from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound, layer_norm_bound, worst_ratio
+from compacter_core.reference.column import column_bound
 from compacter_core.reference.dissolved import dissolved_bound, dissolved_reference
 from compacter_core.reference.placement import layer_norm
 from compacter_core.reference.projection import project
 from compacter_core.reference.rms_norm import rms_norm, rms_norm_bound
 from compacter_core.reference.rounding import SLACK, Precision, affine_error, float64_site
 from compacter_core.vocabulary import ProjectionKind
-from compacter_exporters.column import AT, activated
 from compacter_exporters.dissolving import DissolvedLinear
 
 _STORAGE: Final = {
@@ -171,28 +170,20 @@ def check_bias_first(site: SiteParameters, h: Array, output: Array, numbers: Num
 def check_column(site: SiteParameters, m: Array, b: Array, output: Array, numbers: Numbers) -> Check:
     """Check that output = h + delta(h), h = m + b, where the graph adds c_u = bu' + b within the up-projection.
 
-    The graph is a plain adapter of two dense projections with k + 1 columns, x = skip = m (NUM-20): its bound is NUM-8.
-    To it come the errors of computing in float64 what its constants are made of, those of NUM-14, with b, which was
-    read back from the graph, off by one rounding of c_u.
+    b was read back from the row c_u / act(z), hence is off by one rounding of c_u.
     """
     site, m, b = float64_site(site), m.astype(np.float64), b.astype(np.float64)
-    dense, kind = Dense.of(site), ProjectionKind.DENSE
-    bu = np.zeros_like(b) if dense.bu is None else dense.bu
-    own = numbers.roundoff * (np.abs(b) + np.abs(bu)) + numbers.unseen(m)
-    z = np.append(bias_behind(site, b), AT)
-    down = ProjectionParameters(kind=kind, W=np.hstack([dense.Wd, np.zeros((len(b), 1))]), b=z)
-    up = ProjectionParameters(kind=kind, W=np.vstack([dense.Wu, (bu + b) / activated(site.non_linearity)]))
-    plain = forward_bound(
-        SiteParameters(down=down, up=up, non_linearity=site.non_linearity),
+    bu = np.zeros_like(b) if site.up.b is None else np.abs(site.up.b * site.scaling)
+    bound = column_bound(
+        site,
         m,
-        m,
+        b,
         storage=numbers.storage,
         accumulate=numbers.accumulate,
         input_error=numbers.unseen(m),
-        skip_error=numbers.unseen(m),
+        bias_error=numbers.roundoff * (np.abs(b) + bu),
     )
-    constants = fold_bound(site, m, b, storage=DType.F64, accumulate=DType.F64, input_error=own)
-    return Check.of(output, forward(site, m + b, m + b), plain + constants)
+    return Check.of(output, forward(site, m + b, m + b), bound)
 
 
 def check_dissolved(site: SiteParameters, a: Array, layer: DissolvedLinear, output: Array, numbers: Numbers) -> Check:

@@ -14,9 +14,9 @@ import onnx_ir as ir
 
 from compacter_core.adapter import SiteParameters
 from compacter_core.linkage.dense import Dense
-from compacter_exporters.column import AT, activated
+from compacter_core.reference.column import with_column
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.forms import before_bias, bottleneck
+from compacter_exporters.forms import bottleneck
 from compacter_exporters.fused.differences import subtract
 from compacter_exporters.graph import Slot, is_op
 from compacter_exporters.linears import Linear
@@ -43,29 +43,19 @@ def emit_bias_first(
     return _subtract(emitter, layer.output, dense, site, opset, around=around)
 
 
-def emit_column(
-    emitter: Emitter, layer: Linear, site: SiteParameters, opset: int, *, around: Surroundings
-) -> ir.Value:
+def emit_column(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int, *, around: Surroundings) -> ir.Value:
     """Put a site's adapter in the place of its linear layer's bias, which it adds with its own, within a product.
 
-    With c_d = bd + b Wd and c_u = bu' + b, o = m + (act(m Wd + c_d) Wu' + c_u): the last row of [Wu'; c_u / act(z)]
-    meets act(z), whatever x is.
+    o = m + act(m Wd+ + c_d+) Wu+, as in `compacter_core.reference.column`.
 
     Returns:
         -o.
     """
-    dense, h, m = before_bias(site, layer), layer.output, layer.product
-    d, k = dense.Wd.shape
-    with_column = Dense(
-        Wd=np.hstack([dense.Wd, np.zeros((d, 1))]),
-        bd=np.append(np.zeros(k) if dense.bd is None else dense.bd, AT),
-        Wu=np.vstack([dense.Wu, (np.zeros(d) if dense.bu is None else dense.bu) / activated(site.non_linearity)]),
-        bu=None,
-    )
+    h, m, parts = layer.output, layer.product, with_column(site, layer.bias_or_zero)
     for reader in h.consumers():
         if is_op(reader, "Shape"):
             reader.replace_input_with(0, m)
-    return _subtract(emitter, m, with_column, site, opset, around=around)
+    return _subtract(emitter, m, Dense.of(parts), site, opset, around=around)
 
 
 def _subtract(

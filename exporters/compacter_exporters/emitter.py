@@ -3,12 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
 from compacter_exporters.graph import numpy_type
+
+OWN_PREFIX: Final = "compacter/"
+"""With it begin the names of all nodes and constants that a graft made (ONX-14)."""
 
 
 def tensor_digest(array: Array) -> str:

@@ -74,7 +74,7 @@ def emit_fold(emitter: Emitter, layer: Linear, site: SiteParameters, opset: int)
     Returns:
         y.
     """
-    dense = before_bias(site, layer)
+    dense = _before_bias(site, layer)
     m = layer.product
     uses = tuple(m.uses())
     v = bottleneck(emitter, m, dense, site, opset)
@@ -98,7 +98,7 @@ def emit_bias_last(emitter: Emitter, layer: Linear, bias_add: ir.Node, site: Sit
     Returns:
         m + act(..) Wu', to which `bias_add` adds the rest.
     """
-    dense, m = before_bias(site, layer), layer.product
+    dense, m = _before_bias(site, layer), layer.product
     p = bottleneck(emitter, m, replace(dense, bu=None), site, opset)
     total = emitter.op("Add", [m, p], "sum", like=m)
     place = 0 if bias_add.inputs[0] is m else 1
@@ -109,7 +109,7 @@ def emit_bias_last(emitter: Emitter, layer: Linear, bias_add: ir.Node, site: Sit
     return total
 
 
-def before_bias(site: SiteParameters, layer: Linear) -> Dense:
+def _before_bias(site: SiteParameters, layer: Linear) -> Dense:
     """The adapter for m instead of h, with the layer's bias in its own: bd + b Wd and bu' + b."""
     dense = Dense.of(site)
     if layer.bias is None:

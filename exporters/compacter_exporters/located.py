@@ -14,9 +14,9 @@ import onnx_ir as ir
 from compacter_core.adapter import Array, SiteParameters
 from compacter_core.config import Attach
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.reference.column import activated
 from compacter_core.vocabulary import Input, NormStyle, Skip
 from compacter_exporters.bias_last import bias_added_last
-from compacter_exporters.column import activated
 from compacter_exporters.dissolving import DissolvedLinear
 from compacter_exporters.fused.skip_norms import FusedSum, fused_sum
 from compacter_exporters.graph import Constant, constant_of, consumers, is_op, other_input, producer_of
@@ -84,7 +84,7 @@ class LocatedSite:
         return reads_and_adds and site.up.b is not None and self.linear.bias is not None and self.folded_bias is None
 
     def constant(self, site: SiteParameters) -> Array | None:
-        """bu' + b, in the forms fold, bias-last and column; None where there is none."""
+        """Bu' + b, in the forms fold, bias-last and column; None where there is none."""
         return self.folded_bias if self.column is None else self.column * activated(site.non_linearity)
 
 

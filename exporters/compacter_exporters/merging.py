@@ -9,8 +9,8 @@ from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
-from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.difference_forms import emit_bias_first, emit_column
+from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form, allows_fold, connect, emit_bias_last, emit_fold, emit_plain
 from compacter_exporters.functions import calls_of
@@ -65,6 +65,9 @@ def merge(
     merged = Merged(replaced=apply_head(model.graph, f"compacter/{adapter.config.name}/head", adapter))
     for one in present:
         _merge_region(model, one, merged, lambda config, site: _choose(config, site, form, preferred))
+    # Most forms take the bias of a linear, which an override may have replaced, into a constant of their own.
+    there = model.graph.initializers
+    merged.replaced = {name: digest for name, digest in merged.replaced.items() if name in there}
     return merged
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compacter_core.adapter import Adapter
-from compacter_core.config import Override
 from compacter_core.errors import CompacterError, ErrorCode
-from compacter_core.vocabulary import Activation, OverrideKind
-from compacter_exporters.column import AT, activated
+from compacter_core.reference.column import AT, activated
+from compacter_core.vocabulary import Activation
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
@@ -23,6 +21,7 @@ from tests.exporters.test_exports import trained
 from tests.exporters.test_faults import (
     FIRST,
     SECOND,
+    Graph,
     backbone_file,
     constant,
     damage,
@@ -77,20 +76,14 @@ def test_a_damaged_column_is_found(tmp_path: Path, name: str, where: tuple[int, 
     adapter = make(make_stack())
     path = grafted(tmp_path, adapter, Form.COLUMN)
 
-    def change(graph: object) -> None:
-        value = constant(graph, SECOND, name)  # type: ignore[arg-type]
+    def change(graph: Graph) -> None:
+        value = constant(graph, SECOND, name)
         array = values_of(value).copy()
         array[where] += 1 / 64
         set_values(value, array)
 
-    damage(path, change)  # type: ignore[arg-type]
+    damage(path, change)
     assert failures(path, adapter) == [f"site {SECOND}"]
-
-
-def with_bias_override(adapter: Adapter, name: str, values: np.ndarray) -> Adapter:
-    override = Override(name=name, kind=OverrideKind.BIAS, shape=values.shape)
-    config = replace(adapter.config, overrides=(*adapter.config.overrides, override))
-    return replace(adapter, config=config, tensors={**adapter.tensors, f"override.{name}": values})
 
 
 @pytest.mark.spec("ONX-51", "ONX-53")

@@ -12,10 +12,12 @@ import pytest
 from compacter_core.adapter import Adapter
 from compacter_core.config import ATTACH_PRESETS, AdapterConfig, Head, Override, Projection
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.format.writer import adapter_bytes
 from compacter_core.layout import Part
 from compacter_core.vocabulary import OverrideKind
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
+from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
 from tests.exporters.stacks import LABELS, BackboneStack, StackOptions, make_adapter
 from tests.support.blocking import run_blocked
@@ -158,13 +160,14 @@ def test_another_norm_behind_a_site(backbone: Path) -> None:
     assert "another norm" in str(refused(ErrorCode.E604, backbone, changed))
 
 
-@pytest.mark.spec("ONX-11")
-def test_bias_overrides_are_grafted_and_verified(backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.spec("ONX-11", "ONX-17", "ONX-22")
+@pytest.mark.parametrize("form", [Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN, Form.FOLD, Form.PLAIN])
+def test_bias_overrides_are_grafted_verified_and_extracted(backbone: Path, tmp_path: Path, form: Form) -> None:
     adapter = make((Override(name="layer.1.bias", kind=OverrideKind.BIAS),))
-    for form in (Form.FOLD, Form.PLAIN):
-        graft(backbone, adapter, tmp_path / "merged.onnx", form=form)
-        report = verify(tmp_path / "merged.onnx", adapter)
-        assert report.ok, report.as_text()
+    graft(backbone, adapter, tmp_path / "merged.onnx", form=form)
+    report = verify(tmp_path / "merged.onnx", adapter)
+    assert report.ok, report.as_text()
+    assert extract(tmp_path / "merged.onnx") == adapter_bytes(adapter)
 
 
 @pytest.mark.spec("ONX-12")

@@ -112,7 +112,9 @@ def test_sums_that_an_optimiser_fused_come_apart(exported: Exported, tmp_path: P
 def test_grafts_into_such_a_graph_leave_its_sums(exported: Exported, tmp_path: Path, form: Form) -> None:
     export = exported("bert", "dynamo")
     check(apart(export, tmp_path / "backbone.onnx"), tmp_path / "merged.onnx", *trained("bert"), form)
-    assert len(sums_before_norms(load_graph(export))) > 0 == len(sums_before_norms(load_graph(tmp_path / "merged.onnx")))
+    assert (
+        len(sums_before_norms(load_graph(export))) > 0 == len(sums_before_norms(load_graph(tmp_path / "merged.onnx")))
+    )
 
 
 def test_such_a_graph_opens_for_adapters(exported: Exported, tmp_path: Path) -> None:

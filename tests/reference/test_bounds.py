@@ -22,6 +22,7 @@ from compacter_core.reference.bounds import (
     vjp_bound,
     worst_ratio,
 )
+from compacter_core.reference.column import column_bound, with_column
 from compacter_core.reference.gradient_bounds import derivative_error
 from compacter_core.reference.initialise import initialise
 from compacter_core.reference.placement import layer_norm
@@ -158,6 +159,27 @@ def test_folded_form_stays_within(storage: DType, accumulate: DType, kind: Proje
     constants = (Wd, b @ Wd + zeroed(site.down.b), Wu * site.scaling, site.scaling * zeroed(site.up.b) + b)
     got = emulation.folded(site, m, Rounded(storage, accumulate), constants)
     bound = fold_bound(site, m, b, storage=storage, accumulate=accumulate)
+    ratio = worst_ratio(got, forward(site, m + b, m + b), bound)
+    target(ratio)
+    assert ratio <= 1
+
+
+@pytest.mark.spec("NUM-20", "ONX-53")
+@PRECISIONS
+@KINDS
+@settings(max_examples=25)
+@given(data=st.data())
+def test_form_column_stays_within(storage: DType, accumulate: DType, kind: ProjectionKind, data: st.DataObject) -> None:
+    site = emulation.rounded_site(data.draw(site_parameters(kind=kind, dtype=storage, max_exponent=1)), storage)
+    d = hidden_size(site)
+    m, b = (wide(data.draw(arrays(shape, dtype=storage, max_exponent=1))) for shape in ((2, d), (d,)))
+    whole = with_column(site, b)
+    # In exact arithmetic it is the same adapter.
+    exact = column_bound(site, m, b, storage=DType.F64, accumulate=DType.F64)
+    assert worst_ratio(forward(whole, m, m), forward(site, m + b, m + b), exact) <= 1
+    stored = emulation.rounded_site(whole, storage)
+    got = EmulatedAdapter(stored, Rounded(storage, accumulate), Order.MULTIPLIED_OUT).forward(m, m)
+    bound = column_bound(site, m, b, storage=storage, accumulate=accumulate)
     ratio = worst_ratio(got, forward(site, m + b, m + b), bound)
     target(ratio)
     assert ratio <= 1

@@ -3,7 +3,7 @@
 Nothing is computed for the sign: h = u + v, where v is made of a constant whose sign is turned around.
 
     -h = (-b) - u           h = u + b, b a constant vector
-    -h = a (-W) - u         h = u + a W, W a constant matrix
+    -h = a (-W) - u         h = u + a W, W a constant matrix of a graft
 
 Rounding to nearest is symmetric, so that every product and every sum has the bits it would have, with the other sign.
 """
@@ -13,6 +13,7 @@ from typing import Final
 
 import onnx_ir as ir
 
+from compacter_exporters.emitter import OWN_PREFIX
 from compacter_exporters.fused.pair_sums import write_as_sum
 from compacter_exporters.fused.parts import Origin, Parts, only_reader, part, take_after
 from compacter_exporters.graph import Constant, constant_of, is_op, producer_of
@@ -20,9 +21,6 @@ from compacter_exporters.rewire import drop_unused
 
 _SUFFIX: Final = "/negated"
 _VECTOR: Final = 1
-_MATRIX: Final = 2
-OWN_PREFIX: Final = "compacter/"
-"""With it begin the names of a graft's constants, whose digests are written down (ONX-18): they stay as they are."""
 
 
 class Difference:
@@ -54,7 +52,7 @@ class Difference:
         return Parts(nodes, {y: nodes[-1].outputs[0]})
 
     def beside(self, node: ir.Node, stem: str) -> Sequence[ir.Node]:
-        """h."""
+        """The sum h."""
         negative = node.inputs[1]
         return [] if negative is None else [part("Neg", [negative], f"{stem}/adapted", negative)]
 
@@ -66,7 +64,9 @@ class Difference:
 
 
 def write_as_difference(add: ir.Node, name: str | None = None) -> ir.Node | None:
-    """Write y = r + h as r - (-h), where h = u + b with a constant vector b and nothing else reads h.
+    """Write y = r + h as r - (-h), where h = u + b with a constant vector b of the same graph and nothing else reads h.
+
+    (A branch would hide a constant of the graph around it if its own had that name, when the sign is turned back.)
 
     Args:
         add: the sum.
@@ -86,8 +86,9 @@ def write_as_difference(add: ir.Node, name: str | None = None) -> ir.Node | None
             r = add.inputs[1 - index]
             if u is None or b is None or r is None or constant_of(u) is not None or not is_vector(b):
                 continue
-            if str(b.name).startswith(OWN_PREFIX):
-                return None
+            home = b.producer() or b
+            if home.graph is not graph or str(b.name).startswith(OWN_PREFIX):
+                return None  # the digest of a graft's constant is written down (ONX-18): it stays as it is
             difference = part("Sub", [opposite(graph, b), u], name or f"{h.name}{_SUFFIX}", h)
             difference.metadata_props.update(inner.metadata_props)
             graph.insert_before(add, difference)
@@ -108,7 +109,7 @@ def subtract(add: ir.Node, r: ir.Value, negative: ir.Value) -> None:
 
 
 def negative_of(value: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """v and u, where the value is v - u, v a constant vector or a product with a constant, and nobody else reads it."""
+    """The pair v, u where the value is v - u and nobody else reads it, v a constant vector or a graft's product."""
     node = producer_of(value)
     if value is None or node is None or not is_op(node, "Sub") or only_reader(value) is not reader:
         return None
@@ -116,8 +117,8 @@ def negative_of(value: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ir.V
     if v is None or u is None or constant_of(u) is not None:
         return None
     product = v.producer()
-    matrix = constant_of(product.inputs[1]) if product is not None and is_op(product, "MatMul") else None
-    is_product = matrix is not None and matrix.view.ndim == _MATRIX and only_reader(v) is node
+    W = product.inputs[1] if product is not None and is_op(product, "MatMul") else None
+    is_product = W is not None and W.is_initializer() and str(W.name).startswith(OWN_PREFIX) and only_reader(v) is node
     return (v, u) if is_product or is_vector(v) else None
 
 

@@ -13,11 +13,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_exporters.emitter import OWN_PREFIX
 from compacter_exporters.optimise.choices import Precision
 from compacter_exporters.quiet import quiet
-
-OWN_PREFIX: Final = "compacter/"
-"""With it begin the names of all nodes and constants that a graft made (ONX-14)."""
 
 _BLOCK: Final = 32
 """Weights of a column that share a scale; the smallest block for which all providers have kernels."""

@@ -42,10 +42,9 @@ def sums_before_norms(model: ir.Model) -> list[ir.Node]:
 def write_apart(sums: Iterable[ir.Node], *, quantised: bool = False) -> None:
     """Write these Adds as differences or as Sum; `quantised` as in `keep_sums_apart`."""
     for node in sums:
-        if any(_is_biased_product(value, quantised=quantised) for value in node.inputs):
+        is_biased = any(_is_biased_product(value, quantised=quantised) for value in node.inputs)
+        if is_biased or write_as_difference(node) is None:
             write_as_sum(node)
-        else:
-            _ = write_as_difference(node) or write_as_sum(node)
 
 
 def _is_biased_product(value: ir.Value | None, *, quantised: bool) -> bool:

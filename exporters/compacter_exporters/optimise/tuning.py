@@ -33,8 +33,8 @@ from compacter_exporters.probe import random_inputs, run_model
 from compacter_runtime.providers import choose_providers, require_active
 
 _FORMS: Final = (Form.AUTO, Form.FOLD, Form.PLAIN)
-_FORMS_APART: Final = (Form.AUTO, Form.BIAS_LAST)
-"""Where sums are kept apart, auto is bias-first."""
+_FORMS_APART: Final = (Form.AUTO, Form.BIAS_FIRST, Form.BIAS_LAST)
+"""Where sums are kept apart, auto is column, or bias-first in int8 and int4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +163,10 @@ def _candidates(recipe: Recipe, adapter: Adapter) -> Iterator[Recipe]:
     usual = replace(recipe, fuser=Fuser.NONE, sums_apart=False)
     for form in _FORMS if recipe.form is Form.AUTO else (recipe.form,):
         yield replace(usual, form=form)
+    apart = replace(usual, sums_apart=True)
     for form in _FORMS_APART if recipe.form is Form.AUTO else (recipe.form,):
-        if TRAITS[recipe.target].sums_apart:
-            yield replace(usual, form=form, sums_apart=True)
+        if TRAITS[recipe.target].sums_apart and form is not apart.preferred:
+            yield replace(apart, form=form)
     if CONTRIB in TRAITS[recipe.target].domains:
         for fuser in Fuser:
             if fuser is not Fuser.NONE and knows(fuser, adapter.config):
