@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+from compacter_core.vocabulary import NormStyle
 from compacter_exporters.forms import Form
 from compacter_exporters.fused.apart import observe, put_together, take_apart
 from compacter_exporters.graft import graft
@@ -146,6 +147,15 @@ def test_a_graph_without_such_sums_stays_as_it_is(tmp_path: Path) -> None:
     assert counted(tmp_path / "apart.onnx", "Sum") == 0
     report = verify(tmp_path / "apart.onnx", adapter)
     assert report.ok, report.as_text()
+
+
+@pytest.mark.spec("ONX-52")
+@pytest.mark.parametrize("norm_style", NormStyle)
+def test_sums_that_others_read_too_stay_as_they_are(tmp_path: Path, norm_style: NormStyle) -> None:
+    backbone = BackboneStack(StackOptions(norm_style=norm_style), hidden=8, seed=0).save(tmp_path / "backbone.onnx")
+    model = load_graph(apart(backbone, tmp_path / "apart.onnx"))
+    unchanged = [str(node) for node in model.graph] == [str(node) for node in load_graph(backbone).graph]
+    assert unchanged == (norm_style is NormStyle.PRE)
 
 
 @pytest.mark.spec("ONX-52")
