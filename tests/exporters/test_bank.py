@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
@@ -33,9 +34,14 @@ def built(options: StackOptions, hidden: int = 8, seed: int = 0) -> BackboneStac
     return stack
 
 
-def banked(folder: Path, stack: BackboneStack, adapters: list[Adapter]) -> VerifyReport:
-    """Verify a bank made for the first adapter that holds them all; rows without an adapter are the backbone's."""
+def banked(folder: Path, stack: BackboneStack, adapters: list[Adapter], *, shapes: bool = True) -> VerifyReport:
+    """Verify a bank made for the first adapter that holds them all; rows without an adapter are the backbone's.
+
+    The backbone has the shapes of its values written down, as exporters for PyTorch do, or not.
+    """
     backbone = BackboneStack(stack.options, hidden=stack.hidden, seed=stack.seed).save(folder / "backbone.onnx")
+    if shapes:
+        onnx.shape_inference.infer_shapes_path(backbone)
     graft_bank(backbone, adapters[0], folder / "bank.onnx")
     bare, got = (Session(folder / name).run(INPUTS)["logits"] for name in ("backbone.onnx", "bank.onnx"))
     assert np.abs(got[:, :LABELS] - bare).max() <= _limit(stack) * np.abs(bare).max()
@@ -177,6 +183,59 @@ def test_a_wrong_tensor_is_found(tmp_path: Path, tensor: str, monkeypatch: pytes
 
     monkeypatch.setattr(BankLayout, "entry", wrong)
     assert not banked(tmp_path, stack, [adapter]).ok
+
+
+@pytest.mark.spec("LNK-21", "LNK-12")
+@pytest.mark.parametrize(
+    ("shapes", "changes", "with_linears"),
+    [
+        (True, {}, True),
+        (True, {"bias_up": False}, False),
+        (True, {"scaling": ScalingKind.CHANNEL}, False),
+        (True, {"attach": ATTACH_PRESETS["parallel"]}, True),
+        (True, {"attach": ATTACH_PRESETS["pfeiffer"]}, True),
+        (True, {"attach": ATTACH_PRESETS["adapter_plus"]}, False),
+        (False, {}, False),
+    ],
+)
+def test_where_the_bias_of_a_row_is_added(
+    tmp_path: Path, shapes: bool, changes: dict[str, Any], with_linears: bool
+) -> None:
+    """With the linear's bias, once for all tokens, where the graph says that its product has rows, tokens, features."""
+    stack = built(StackOptions())
+    adapters = [make_adapter(stack, projection=COMPACTER, bottleneck=4, seed=seed, **changes) for seed in (1, 2)]
+    assert_passes(banked(tmp_path, stack, adapters, shapes=shapes))
+    names = {str(node.name) for node in ir.load(tmp_path / "bank.onnx").graph}
+    for site in adapters[0].config.sites:
+        assert (f"compacter/bank/{site.id}/bias" in names) is with_linears
+        added = adapters[0].config.bias_up and not with_linears
+        assert (f"compacter/bank/{site.id}/up/biased" in names) is added
+
+
+@pytest.mark.spec("LNK-11")
+@pytest.mark.parametrize("parts", [("weight", "bias"), ("weight",), ("bias",)])
+@pytest.mark.parametrize("norm_style", NormStyle)
+def test_gains_and_biases_of_rows_are_applied_behind_norms(
+    tmp_path: Path, norm_style: NormStyle, parts: tuple[str, ...]
+) -> None:
+    """No LayerNormalization reads what differs by row; a gain that stays the backbone's stays in it."""
+    stack = built(StackOptions(norm_style=norm_style))
+    names = ("embeddings.norm", "layer.0.norm", "layer.1.norm")
+    overrides = tuple(Override(name=f"{name}.{part}", kind=OverrideKind.NORM) for name in names for part in parts)
+    adapters = [
+        make_adapter(stack, projection=COMPACTER, bottleneck=4, overrides=overrides, seed=seed) for seed in (1, 2)
+    ]
+    assert_passes(banked(tmp_path, stack, adapters))
+    norms = [node for node in ir.load(tmp_path / "bank.onnx").graph if node.op_type == "LayerNormalization"]
+    assert len(norms) == len(names)
+    for node in norms:
+        gain, *rest = node.inputs[1:]
+        assert gain is not None
+        assert gain.const_value is not None
+        assert not rest
+        assert np.all(gain.const_value.numpy() == 1.0)
+        behind = [reader.op_type for reader in node.outputs[0].consumers()]
+        assert behind == (["Mul"] if "weight" in parts else ["Add"])
 
 
 @pytest.mark.spec("LNK-10")

@@ -227,10 +227,10 @@ def test_an_open_call_without_the_adapter_fails_verification(
     opener(albert.backbone, adapter, tmp_path / "open.onnx")
     model = onnx.load(tmp_path / "open.onnx")
     first, second = (
-        next(node for node in model.graph.node if node.name.endswith(f"encoder.0.ffn{call}/up/biased"))
+        next(node for node in model.graph.node if node.name.endswith(f"encoder.0.ffn{call}/before_bias"))
         for call in ("", "/call2")
     )
-    second.input[0] = first.input[0]
+    second.input[1] = first.input[1]
     onnx.save(model, tmp_path / "open.onnx")
     failed = [name for name, check in verify(tmp_path / "open.onnx", adapter).sites.items() if not check.ok]
     assert failed

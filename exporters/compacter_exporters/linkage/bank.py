@@ -4,7 +4,7 @@ The adapters' tensors are a few inputs of the graph, stacked over adapters and s
 that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,14 @@ from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import OVERRIDES, BankLayout
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.vocabulary import ProjectionKind
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.heads import HeadLayer
-from compacter_exporters.linkage.bank_projections import prepare, project
+from compacter_exporters.linkage.bank_norms import scale_behind_norms
+from compacter_exporters.linkage.bank_projections import Stack, prepare, project
 from compacter_exporters.linkage.bank_rows import Rows
 from compacter_exporters.linkage.bank_slots import open_slots
-from compacter_exporters.linkage.insertion import insert
+from compacter_exporters.linkage.insertion import BIAS, insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import OpenReport, open_file
 from compacter_exporters.linkage.values import integers_of
@@ -32,6 +32,7 @@ from compacter_exporters.rewire import redirect
 
 LABELS = "labels"
 _MATRIX = 2
+_UP_BIAS = "up.bias"
 
 
 def graft_bank(backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False) -> OpenReport:
@@ -60,34 +61,32 @@ def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
-    of_site = _site_tensors(rows, layout, neutral)
-    open_slots(rows, places, layout, neutral)
+    of_site = _site_tensors(rows, places, layout, neutral)
+    replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
     for place in places.sites():
         _open_site(rows, places, layout, place, of_site[place.site.id])
+    scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
     graph.insert_before(graph[0], rows.emitter.nodes)
 
 
-def _site_tensors(rows: Rows, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, dict[str, ir.Value]]:
-    """The tensors of each site, [B, 1, ...]."""
+def _site_tensors(
+    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]
+) -> dict[str, dict[str, ir.Value]]:
+    """The tensors of each site, [B, 1, ...]; `BIAS` [B, 1, d] for `up.bias` where it is added to the linear's."""
     stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
-    gathered = prepare(rows, layout, {name: rows.gather(name, array) for name, array in stacked.items()})
-    sites = [site.id for site in layout.config.sites]
-    counts = {name: array.shape[0] for name, array in stacked.items()}
-    if layout.projection.kind is ProjectionKind.PHM:  # multiplied out: one for each site if rule or weight is
-        counts |= {f"{side}.weight": max(counts[f"{side}.weight"], _rules(counts, side)) for side in Side}
-    parts = {name: rows.split(value, counts[name], name) for name, value in gathered.items()}
+    gathered = {name: Stack(rows.gather(name, array), array.shape[0]) for name, array in stacked.items()}
+    if _UP_BIAS in gathered and "scaling" not in gathered and all(rows.are_in(place) for place in places.sites()):
+        bias, axis = gathered.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
+        gathered[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
+    ready = prepare(rows, layout, gathered)
+    parts = {name: rows.split(one.value, one.count, name) for name, one in ready.items()}
     return {
-        site_id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
-        for index, site_id in enumerate(sites)
+        site.id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
+        for index, site in enumerate(layout.config.sites)
     }
-
-
-def _rules(counts: Mapping[str, int], side: Side) -> int:
-    """How many rules a side has."""
-    return counts.get(f"{side}.rule", counts.get("rule", 1))
 
 
 def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
@@ -100,13 +99,17 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
         z = emitter.op("Add", [z, tensors["down.bias"]], "down/biased")
         a = emit_activation(emitter, config.non_linearity, z, opset)
         v = project(rows, emitter, layout, Side.UP, tensors=tensors, x=a)
-        if "up.bias" in tensors:
-            v = emitter.op("Add", [v, tensors["up.bias"]], "up/biased")
+        if _UP_BIAS in tensors or "scaling" in tensors:
+            v = emitter.op("Reshape", [v, rows.shape(1, -1, config.hidden_size)], "up/joined")
+        if _UP_BIAS in tensors:
+            v = emitter.op("Add", [v, tensors[_UP_BIAS]], "up/biased")
         if "scaling" in tensors:
             v = emitter.op("Mul", [v, tensors["scaling"]], "scaled")
-        return emitter.op("Reshape", [v, integers_of(emitter).op("Shape", [x], "shape")], "delta", like=x)
+        known = rows.are_in(place)
+        shape = rows.shape(-1, config.hidden_size) if known else integers_of(emitter).op("Shape", [x], "shape")
+        return emitter.op("Reshape", [v, shape], "delta", like=x)
 
-    insert(emitter, place, delta)
+    insert(emitter, place, delta, bias=tensors.get(BIAS))
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:

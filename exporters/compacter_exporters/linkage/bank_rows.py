@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -9,7 +10,11 @@ import onnx_ir as ir
 from compacter_core.adapter import Array
 from compacter_core.linkage.bank import ADAPTER_ID, bank_input
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.linkage.opened import Place
 from compacter_exporters.linkage.values import integers_of, open_input
+
+_TOKENS: Final = 3
+"""Axes of rows, tokens and features."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +27,7 @@ class Rows:
         dtype: type of the bank's tensors.
         ids: the input `adapter_id` [B], -1 for no adapter.
         entry: ids + 1, the places on the tensors' first axis.
-        shapes: shapes made so far, by the last dimension.
+        shapes: shapes made so far, by what follows the batch.
     """
 
     graph: ir.Graph
@@ -30,7 +35,7 @@ class Rows:
     dtype: ir.DataType
     ids: ir.Value
     entry: ir.Value
-    shapes: dict[int, ir.Value] = field(default_factory=dict)
+    shapes: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: ir.Graph, dtype: ir.DataType) -> "Rows":
@@ -77,14 +82,21 @@ class Rows:
         self.emitter.nodes.append(node)
         return list(node.outputs)
 
-    def shape(self, last: int) -> ir.Value:
-        """The shape [B, 1, -1, last]."""
-        if last not in self.shapes:
+    def shape(self, *rest: int) -> ir.Value:
+        """The shape [B, ...]."""
+        if rest not in self.shapes:
+            name = "/".join(map(str, rest))
             integers = integers_of(self.emitter)
-            batch = integers.op("Shape", [self.ids], f"batch/{last}")
-            rest = self.integers(f"shape/{last}", [1, -1, last])
-            self.shapes[last] = integers.op("Concat", [batch, rest], f"shape/{last}/all", attributes={"axis": 0})
-        return self.shapes[last]
+            batch = integers.op("Shape", [self.ids], f"batch/{name}")
+            others = self.integers(f"shape/{name}", rest)
+            self.shapes[rest] = integers.op("Concat", [batch, others], f"shape/{name}/all", attributes={"axis": 0})
+        return self.shapes[rest]
+
+    def are_in(self, place: Place) -> bool:
+        """Whether a tensor of the rows [B, 1, d] can be added to a place's bias: m is known to be [B, tokens, d]."""
+        shape = place.layer.product.shape
+        batch = None if self.ids.shape is None else self.ids.shape[0]
+        return place.is_before_bias and shape is not None and len(shape) == _TOKENS and shape[0] == batch
 
     def integers(self, name: str, values: Sequence[int]) -> ir.Value:
         """An integer constant."""

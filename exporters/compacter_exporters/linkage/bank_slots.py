@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import onnx_ir as ir
+
 from compacter_core.adapter import Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.bank import BankLayout
@@ -13,18 +15,24 @@ from compacter_exporters.linkage.opened import Places
 from compacter_exporters.rewire import replace_input
 
 
-def open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: Mapping[str, Array]) -> None:
+def open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: Mapping[str, Array]) -> dict[ir.Value, int]:
     """Let each replaced tensor be the row's own: [B, 1, its size].
+
+    Returns:
+        The sizes of the rows' tensors.
 
     Raises:
         CompacterError: E605 for one that is the same for all rows by the graph's structure.
     """
+    sizes: dict[ir.Value, int] = {}
     for tensor, names in layout.overrides.items():
         values = rows.split(rows.gather(tensor, neutral[tensor]), len(names), tensor)
+        sizes |= {value: neutral[tensor].shape[-1] for value in values}
         for name, value in zip(names, values, strict=True):
             for slot in places.slots[name]:
                 _check_by_row(name, slot)
                 replace_input(slot.node, slot.index, value)
+    return sizes
 
 
 def _check_by_row(name: str, slot: Slot) -> None:

@@ -28,11 +28,13 @@ class BeforeBias:
         product: m.
         bias: b.
         reads_product: whether the adapter reads m; else what the placement says.
+        takes_up_bias: whether the bias of the up-projection is added to b instead of to each token's delta.
     """
 
     product: ir.Value
     bias: Array
     reads_product: bool
+    takes_up_bias: bool
 
 
 def bind(graph: ir.Graph, tensors: Mapping[str, Array]) -> None:
@@ -89,7 +91,7 @@ def _unfold(graph: ir.Graph, one: FoundSite) -> BeforeBias | None:
         if delta is None or constant_of(delta) is not None or len(readers) != 1 or not is_op(readers[0], "Add"):
             continue
         last = readers[0]
-        b = other_input(last, total.outputs[0])
+        b, bu = _summands(other_input(last, total.outputs[0]))
         constant = constant_of(b)
         if b is None or constant is None or constant.view.ndim != _VECTOR:
             continue
@@ -99,10 +101,26 @@ def _unfold(graph: ir.Graph, one: FoundSite) -> BeforeBias | None:
         if h is None:
             h = _linear_result(graph, total, m, b)
         last.replace_input_with(0, h)
-        last.replace_input_with(1, delta)
+        last.replace_input_with(1, delta if bu is None else _sum(graph, delta, bu, last))
         graph.remove(total, safe=True)
-        return BeforeBias(m, constant.exact(), reads_product)
+        return BeforeBias(m, constant.exact(), reads_product, takes_up_bias=bu is not None)
     return None
+
+
+def _summands(bias: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
+    """The operands b and bu, where a bank's bias is their sum; else b alone."""
+    node = producer_of(bias)
+    if node is None or not is_op(node, "Add") or any(constant_of(value) is None for value in node.inputs):
+        return bias, None
+    return node.inputs[0], node.inputs[1]
+
+
+def _sum(graph: ir.Graph, delta: ir.Value, bu: ir.Value, before: ir.Node) -> ir.Value:
+    """The delta that a plain adapter adds."""
+    add = ir.node("Add", [delta, bu], name=f"{delta.name}/whole")
+    add.outputs[0].name, add.outputs[0].type, add.outputs[0].shape = f"{delta.name}/whole", delta.type, delta.shape
+    graph.insert_before(before, [add])
+    return add.outputs[0]
 
 
 def _linear_result(graph: ir.Graph, total: ir.Node, m: ir.Value, b: ir.Value) -> ir.Value:

@@ -13,6 +13,9 @@ from compacter_core.layout import Part
 from compacter_core.linkage.bank import BankLayout, bank_input
 from compacter_core.linkage.dense import Dense
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.linkage.bank_norms import scale_in_norms
+from compacter_exporters.linkage.bank_projections import INPUT
+from compacter_exporters.linkage.insertion import BIAS
 from compacter_exporters.linkage.opened import name_of_call
 from compacter_exporters.linkage.static import take_place
 
@@ -29,6 +32,7 @@ def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
     _merge_overrides(layout, adapter, nodes, emitter)
     for name in () if adapter.config.head is None else adapter.config.head.layers:
         _merge_layer(graph, name, adapter, nodes, emitter)
+    scale_in_norms(graph)
     here = {site.id for site in layout.config.sites}
     for site in adapter.config.sites:
         for call in count() if site.id in here else ():
@@ -62,17 +66,23 @@ def _merge_layer(graph: ir.Graph, layer: str, adapter: Adapter, nodes: Mapping[s
 
 
 def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
-    """The delta of a site as two products with constants; its activation does not matter to who looks for places."""
-    delta, shape = _node(nodes, f"{prefix}delta"), _node(nodes, f"{prefix}shape")
-    x = shape.inputs[0]
+    """The delta of a site as two products with constants; its activation does not matter to who looks for places.
+
+    The bias of the up-projection stays where the graph adds it.
+    """
+    delta, read, total = _node(nodes, f"{prefix}delta"), _node(nodes, f"{prefix}down/{INPUT}"), nodes.get(prefix + BIAS)
+    x = read.inputs[0]
     if x is None:
         raise _changed(prefix)
     z = _affine(emitter, x, f"{prefix}down", dense.Wd, dense.bd)
-    v = _affine(emitter, z, f"{prefix}up", dense.Wu, dense.bu)
+    v = _affine(emitter, z, f"{prefix}up", dense.Wu, None if total else dense.bu)
+    if total:
+        bu = np.zeros(dense.Wu.shape[-1]) if dense.bu is None else dense.bu
+        total.replace_input_with(1, emitter.constant(f"{prefix}up/bias", bu))
     graph.insert_before(delta, emitter.nodes)
     emitter.nodes.clear()
     _replace_uses(delta.outputs[0], v)
-    kept = {f"{prefix}output", f"{prefix}before_bias"}
+    kept = {f"{prefix}output", f"{prefix}before_bias", f"{prefix}{BIAS}"}
     # Names of other calls begin so too.
     others = f"{prefix}call"
     inner = [

@@ -18,7 +18,7 @@ from compacter_core.format.sketch import bias_name, is_sketched
 from compacter_core.layout import Part
 from compacter_core.reference.adapter import forward
 from compacter_core.reference.bounds import fold_bound, forward_bound
-from compacter_core.reference.rounding import SLACK, float64_site
+from compacter_core.reference.rounding import SLACK, Precision, float64_site
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Check, Numbers, check_plain, failed
@@ -174,6 +174,10 @@ def check_before_bias(
 
         E + (1 + u_s)(u_s (|y - b| + E) + eta).
 
+    In (m + act(..) Wu') + (b + bu') the intermediate is y - b - bu' (LNK-21). bu' and its sum with b are rounded once
+    each, and E counts two roundings of o = act(..) Wu + bu, which is smaller than act(..) Wu by up to |bu|: together
+    at most G_4 (|b| + |bu'|), and one more underflow.
+
     Args:
         site: the adapter.
         x: what it reads; m itself where it reads the product, whose missing b its down-projection's bias carries.
@@ -200,7 +204,11 @@ def check_before_bias(
             skip_error=numbers.unseen(m) + DType.F64.roundoff * np.abs(h),
         )
     u = numbers.roundoff
-    more = (1 + u) * (u * (np.abs(y - b) + bound) + storage.smallest_normal)
+    bu = site.up.b * site.scaling if early.takes_up_bias and site.up.b is not None else np.zeros_like(b)
+    more = (1 + u) * (u * (np.abs(y - b - bu) + bound) + storage.smallest_normal)
+    if early.takes_up_bias:
+        growth = Precision.of(storage, accumulate).growth(4)
+        more += (1 + u) * (growth * (np.abs(b) + np.abs(bu)) + storage.smallest_normal)
     return Check.of(output, y, bound + SLACK * more)
 
 
