@@ -196,7 +196,9 @@ def test_graphs_that_take_adapters_have_them_apart(
     opening(backbone, adapter, tmp_path / "usual.onnx")
     opening(backbone, adapter, tmp_path / "open.onnx", sums_apart=True)
     assert counted(loaded(tmp_path / "open.onnx"), SKIP_NORM) == 0
-    assert counted(tmp_path / "open.onnx", "Sum") > counted(tmp_path / "usual.onnx", "Sum") == 0
+    # A difference of a difference for each site, and in some norms another.
+    more = counted(tmp_path / "open.onnx", "Sub") - counted(tmp_path / "usual.onnx", "Sub")
+    assert more >= 2 * len(adapter.config.sites)
     report = verify(tmp_path / "open.onnx", adapter)
     assert report.ok, report.as_text()
     if opening is graft_swappable:

@@ -3,6 +3,7 @@
 Nothing is computed for the sign: h = u + v, where v is made of a constant whose sign is turned around.
 
     -h = (-b) - u           h = u + b, b a constant vector
+    -h = ((-b) - w) - u     h = u + (b + w), as an open graph adds the bias of an adapter to that of a linear
     -h = a (-W) - u         h = u + a W, W a constant matrix of a graft
 
 Rounding to nearest is symmetric, so that every product and every sum has the bits it would have, with the other sign.
@@ -42,10 +43,13 @@ class Difference:
         if is_vector(v) or product is None:
             v = opposite(graph, v)
         else:
-            a, W = product.inputs[0], product.inputs[1]
-            if a is None or W is None:  # a product has two operands
+            first, second = product.inputs[0], product.inputs[1]
+            if first is None or second is None:  # both kinds have two operands
                 raise TypeError("no product")
-            nodes.append(part("MatMul", [a, opposite(graph, W)], f"{stem}/up", negative))
+            if is_op(product, "MatMul"):
+                nodes.append(part("MatMul", [first, opposite(graph, second)], f"{stem}/up", negative))
+            else:  # under its own name, by which open graphs know it
+                nodes.append(part("Add", [opposite(graph, first), second], str(v.name), v))
             v = nodes[0].outputs[0]
         nodes.append(part("Add", [u, v], f"{stem}/adapted", negative))
         nodes.append(part("Add", [r, nodes[-1].outputs[0]], f"{stem}/sum", y))
@@ -79,22 +83,39 @@ def write_as_difference(add: ir.Node, name: str | None = None) -> ir.Node | None
     if not isinstance(graph, ir.Graph) or not is_op(add, "Add"):
         return None
     for index, h in enumerate(add.inputs):
-        inner = producer_of(h)
-        if h is None or inner is None or not is_op(inner, "Add") or only_reader(h) is not add:
+        inner, r = producer_of(h), add.inputs[1 - index]
+        if h is None or r is None or inner is None or not is_op(inner, "Add") or only_reader(h) is not add:
             continue
-        for u, b in (tuple(inner.inputs), tuple(reversed(inner.inputs))):
-            r = add.inputs[1 - index]
-            if u is None or b is None or r is None or constant_of(u) is not None or not is_vector(b):
+        for u, v in (tuple(inner.inputs), tuple(reversed(inner.inputs))):
+            negative = None if u is None or v is None or constant_of(u) is not None else _negative(graph, v, inner)
+            if u is None or negative is None:
                 continue
-            home = b.producer() or b
-            if home.graph is not graph or str(b.name).startswith(OWN_PREFIX):
-                return None  # the digest of a graft's constant is written down (ONX-18): it stays as it is
-            difference = part("Sub", [opposite(graph, b), u], name or f"{h.name}{_SUFFIX}", h)
+            difference = part("Sub", [negative, u], name or f"{h.name}{_SUFFIX}", h)
             difference.metadata_props.update(inner.metadata_props)
             graph.insert_before(add, difference)
             subtract(add, r, difference.outputs[0])
             return add
     return None
+
+
+def _negative(graph: ir.Graph, v: ir.Value, reader: ir.Node) -> ir.Value | None:
+    """-v, where v is a constant vector b of this graph, or b + w which nobody else reads; else None."""
+    if is_vector(v):
+        # The digest of a graft's constant is written down (ONX-18): it stays as it is.
+        is_free = (v.producer() or v).graph is graph and not str(v.name).startswith(OWN_PREFIX)
+        return opposite(graph, v) if is_free else None
+    node = v.producer()
+    if node is None or not is_op(node, "Add") or only_reader(v) is not reader:
+        return None
+    b, w = node.inputs[0], node.inputs[1]
+    negative = _negative(graph, b, node) if b is not None and is_vector(b) else None
+    if negative is None or w is None or is_vector(w):
+        return None
+    difference = part("Sub", [negative, w], str(v.name), v)
+    difference.name = node.name
+    difference.metadata_props.update(node.metadata_props)
+    graph.insert_before(reader, difference)
+    return difference.outputs[0]
 
 
 def subtract(add: ir.Node, r: ir.Value, negative: ir.Value) -> None:
@@ -109,22 +130,30 @@ def subtract(add: ir.Node, r: ir.Value, negative: ir.Value) -> None:
 
 
 def negative_of(value: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """The pair v, u where the value is v - u and nobody else reads it, v a constant vector or a graft's product."""
+    """The pair v, u where the value is v - u and nobody else reads it, v as `Difference` takes it."""
     node = producer_of(value)
     if value is None or node is None or not is_op(node, "Sub") or only_reader(value) is not reader:
         return None
     v, u = node.inputs[0], node.inputs[1]
     if v is None or u is None or constant_of(u) is not None:
         return None
-    product = v.producer()
-    W = product.inputs[1] if product is not None and is_op(product, "MatMul") else None
-    is_product = W is not None and W.is_initializer() and str(W.name).startswith(OWN_PREFIX) and only_reader(v) is node
-    return (v, u) if is_product or is_vector(v) else None
+    return (v, u) if is_vector(v) or (only_reader(v) is node and _is_negative(v)) else None
+
+
+def _is_negative(v: ir.Value) -> bool:
+    """Whether a value is a product with a graft's constant, or a constant vector minus something."""
+    node = v.producer()
+    if node is None or not is_op(node, "MatMul", "Sub"):
+        return False
+    first, second = node.inputs[0], node.inputs[1]
+    if is_op(node, "Sub"):
+        return first is not None and is_vector(first)
+    return second is not None and second.is_initializer() and str(second.name).startswith(OWN_PREFIX)
 
 
 def is_vector(value: ir.Value) -> bool:
-    """Whether a value is a constant vector, of more than one number."""
-    constant = constant_of(value)
+    """Whether a value is a constant vector, of more than one number; an input with a default is none."""
+    constant = None if value.is_graph_input() else constant_of(value)
     return constant is not None and constant.view.ndim == _VECTOR and constant.view.size > 1
 
 

@@ -1,16 +1,13 @@
 """Open a directory of graphs for adapters at run time."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.linkage.bank import open_bank
 from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
 from compacter_exporters.linkage.swappable import open_swappable
-
-_OPENERS: Final[Mapping[Linkage, Opener]] = {Linkage.SWAPPABLE: open_swappable, Linkage.BANK: open_bank}
 
 
 def open_directory(
@@ -31,4 +28,5 @@ def open_directory(
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    return open_set(backbone, template, output, linkage, _OPENERS[linkage], sums_apart=sums_apart)
+    opener: Opener = open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart)
+    return open_set(backbone, template, output, linkage, opener, sums_apart=sums_apart)

@@ -6,6 +6,7 @@ inputs of all of them, so that one file fits each: ONNX Runtime refuses tensors 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,18 +41,23 @@ def graft_swappable(backbone: Path, template: Path | Adapter, output: Path, *, s
     Raises:
         CompacterError: as `graft`, and E605 for placements and norms that cannot be opened.
     """
-    return open_file(backbone, template, output, Linkage.SWAPPABLE, open_swappable, sums_apart=sums_apart)
+    opener = partial(open_swappable, sums_apart=sums_apart)
+    return open_file(backbone, template, output, Linkage.SWAPPABLE, opener, sums_apart=sums_apart)
 
 
-def open_swappable(models: Sequence[Places], description: Description) -> None:
-    """Open models that take the same adapters."""
+def open_swappable(models: Sequence[Places], description: Description, *, sums_apart: bool) -> None:
+    """Open models that take the same adapters.
+
+    Where sums are kept apart from norms, no session fuses the bias of a linear into a norm, and it may as well take
+    up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21).
+    """
     dtype = ir.DataType.from_numpy(description.dtype.memory)
     defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
     for places in models:
         _open_slots(places, defaults)
         tensors = {site.id: _site_inputs(places, site.id, dtype) for site in description.template.sites}
         for place in places.sites():
-            _open_site(places, place, tensors[place.site.id])
+            _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart)
         open_head(places)
 
 
@@ -81,17 +87,18 @@ def _site_inputs(places: Places, site_id: str, dtype: ir.DataType) -> list[ir.Va
     ]
 
 
-def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value]) -> None:
+def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value], *, sums_apart: bool) -> None:
     home, labels = places.model.graph, {"compacter.site": place.site.id}
     down, down_bias, up, up_bias = tensors
     emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home)
     opset = home.opset_imports.get("", 1)
+    in_bias = sums_apart and place.is_before_bias
 
     def delta(x: ir.Value) -> ir.Value:
         z = emitter.op("MatMul", [x, down], "down")
         z = emitter.op("Add", [z, down_bias], "down/biased")
         a = emit_activation(emitter, places.template.config.non_linearity, z, opset)
         v = emitter.op("MatMul", [a, up], "up", like=x)
-        return emitter.op("Add", [v, up_bias], "up/biased", like=x)
+        return v if in_bias else emitter.op("Add", [v, up_bias], "up/biased", like=x)
 
-    insert(emitter, place, delta)
+    insert(emitter, place, delta, bias=up_bias if in_bias else None)
