@@ -22,7 +22,7 @@ from compacter_exporters.emitter import Emitter
 from compacter_exporters.heads import HeadLayer
 from compacter_exporters.linkage.bank_norms import scale_behind_norms
 from compacter_exporters.linkage.bank_projections import Stack, prepare, project
-from compacter_exporters.linkage.bank_rows import Rows
+from compacter_exporters.linkage.bank_rows import ROWS, Rows
 from compacter_exporters.linkage.bank_slots import open_slots
 from compacter_exporters.linkage.insertion import BIAS, insert
 from compacter_exporters.linkage.opened import Place, Places
@@ -93,20 +93,21 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     config, labels = layout.config, {"compacter.site": place.site.id}
     emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
     opset = places.model.graph.opset_imports.get("", 1)
+    d, is_known = config.hidden_size, rows.are_in(place)
 
     def delta(x: ir.Value) -> ir.Value:
-        z = project(rows, emitter, layout, Side.DOWN, tensors=tensors, x=x)
+        by_row = x if is_known else emitter.op("Reshape", [x, rows.shape_of_any(d)], ROWS)
+        z = project(rows, emitter, layout, Side.DOWN, tensors=tensors, x=by_row)
         z = emitter.op("Add", [z, tensors["down.bias"]], "down/biased")
         a = emit_activation(emitter, config.non_linearity, z, opset)
         v = project(rows, emitter, layout, Side.UP, tensors=tensors, x=a)
         if _UP_BIAS in tensors or "scaling" in tensors:
-            v = emitter.op("Reshape", [v, rows.shape(1, -1, config.hidden_size)], "up/joined")
+            v = emitter.op("Reshape", [v, rows.shape(1, -1, d)], "up/joined")
         if _UP_BIAS in tensors:
             v = emitter.op("Add", [v, tensors[_UP_BIAS]], "up/biased")
         if "scaling" in tensors:
             v = emitter.op("Mul", [v, tensors["scaling"]], "scaled")
-        known = rows.are_in(place)
-        shape = rows.shape(-1, config.hidden_size) if known else integers_of(emitter).op("Shape", [x], "shape")
+        shape = rows.shape(-1, d) if is_known else integers_of(emitter).op("Shape", [x], "shape")
         return emitter.op("Reshape", [v, shape], "delta", like=x)
 
     insert(emitter, place, delta, bias=tensors.get(BIAS))

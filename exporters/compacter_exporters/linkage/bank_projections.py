@@ -55,7 +55,7 @@ def project(
         layout: of the bank.
         side: which projection.
         tensors: the site's own, by their names in the bank or in what `prepare` made of it.
-        x: of any shape [..., in] that has the batch first.
+        x: [B, ..., in]
 
     Returns:
         [B, 1, tokens, out]; from an up-projection of lphm [B, 1, tokens n, out / n], which are the same numbers in the

@@ -13,6 +13,8 @@ from compacter_exporters.emitter import Emitter
 from compacter_exporters.linkage.opened import Place
 from compacter_exporters.linkage.values import integers_of, open_input
 
+ROWS: Final = "rows"
+"""Name of the node that gives the rows an axis of their own."""
 _TOKENS: Final = 3
 """Axes of rows, tokens and features."""
 
@@ -27,7 +29,7 @@ class Rows:
         dtype: type of the bank's tensors.
         ids: the input `adapter_id` [B], -1 for no adapter.
         entry: ids + 1, the places on the tensors' first axis.
-        shapes: shapes made so far, by what follows the batch.
+        shapes: those of `shape_of_any` made so far.
     """
 
     graph: ir.Graph
@@ -35,7 +37,7 @@ class Rows:
     dtype: ir.DataType
     ids: ir.Value
     entry: ir.Value
-    shapes: dict[tuple[int, ...], ir.Value] = field(default_factory=dict)
+    shapes: dict[int, ir.Value] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: ir.Graph, dtype: ir.DataType) -> "Rows":
@@ -83,14 +85,17 @@ class Rows:
         return list(node.outputs)
 
     def shape(self, *rest: int) -> ir.Value:
-        """The shape [B, ...]."""
-        if rest not in self.shapes:
-            name = "/".join(map(str, rest))
+        """The shape [B, ...] for a value that has the batch first, on an axis of its own."""
+        return self.integers("/".join(map(str, ("shape", *rest))), [0, *rest])
+
+    def shape_of_any(self, last: int) -> ir.Value:
+        """The shape [B, 1, -1, last] for a value that may have batch and tokens together."""
+        if last not in self.shapes:
             integers = integers_of(self.emitter)
-            batch = integers.op("Shape", [self.ids], f"batch/{name}")
-            others = self.integers(f"shape/{name}", rest)
-            self.shapes[rest] = integers.op("Concat", [batch, others], f"shape/{name}/all", attributes={"axis": 0})
-        return self.shapes[rest]
+            batch = integers.op("Shape", [self.ids], f"batch/{last}")
+            rest = self.integers(f"batch/{last}/rest", [1, -1, last])
+            self.shapes[last] = integers.op("Concat", [batch, rest], f"batch/{last}/shape", attributes={"axis": 0})
+        return self.shapes[last]
 
     def are_in(self, place: Place) -> bool:
         """Whether a tensor of the rows [B, 1, d] can be added to a place's bias: m is known to be [B, tokens, d]."""

@@ -27,7 +27,8 @@ def open_slots(rows: Rows, places: Places, layout: BankLayout, neutral: Mapping[
     sizes: dict[ir.Value, int] = {}
     for tensor, names in layout.overrides.items():
         values = rows.split(rows.gather(tensor, neutral[tensor]), len(names), tensor)
-        sizes |= dict.fromkeys(values, neutral[tensor].shape[-1])
+        size: int = neutral[tensor].shape[-1]
+        sizes |= dict.fromkeys(values, size)
         for name, value in zip(names, values, strict=True):
             for slot in places.slots[name]:
                 _check_by_row(name, slot)

@@ -15,6 +15,7 @@ from compacter_core.linkage.dense import Dense
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.linkage.bank_norms import scale_in_norms
 from compacter_exporters.linkage.bank_projections import INPUT
+from compacter_exporters.linkage.bank_rows import ROWS
 from compacter_exporters.linkage.insertion import BIAS
 from compacter_exporters.linkage.opened import name_of_call
 from compacter_exporters.linkage.static import take_place
@@ -70,7 +71,8 @@ def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, 
 
     The bias of the up-projection stays where the graph adds it.
     """
-    delta, read, total = _node(nodes, f"{prefix}delta"), _node(nodes, f"{prefix}down/{INPUT}"), nodes.get(prefix + BIAS)
+    delta, total = _node(nodes, f"{prefix}delta"), nodes.get(f"{prefix}{BIAS}")
+    read = nodes.get(f"{prefix}{ROWS}") or _node(nodes, f"{prefix}down/{INPUT}")
     x = read.inputs[0]
     if x is None:
         raise _changed(prefix)
