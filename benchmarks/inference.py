@@ -132,7 +132,7 @@ def main() -> None:
     kept = options.directory
     with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as name:
         models = Models(Path(name), options.size, options.precision)
-        for arm in tqdm((*options.arms, Arm.BANK), unit="graph", disable=None):
+        for arm in tqdm(options.arms, unit="graph", disable=None):
             models.path(arm)
         if options.prepare:
             return
