@@ -11,7 +11,7 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
     backbone, fused       the same after onnxruntime.transformers' optimiser
     backbone, sums apart  the same with its residual sums kept from being fused with norms
     merged                one adapter in the graph
-    merged, sums apart    one adapter in the graph whose sums are kept apart, as `graft --target cpu` writes it
+    merged, sums apart    one adapter in the graph as `graft --target cpu` makes it from the export
     swappable             the same adapter given with the run
     bank                  another adapter in each row, with its own norms and head
     bank, shared norms    another adapter in each row, with its own head
@@ -20,17 +20,29 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
                           .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY
     adapterhub, fused     the same after onnxruntime.transformers' optimiser
 
-Sums are kept apart in the graphs of swappable, bank and rows, too: the directory's graphs of these arms have to be made
-anew where an older version made them.
+Sums are kept apart in the graphs of swappable, bank and rows, too: the directory's graphs of these arms and of merged,
+sums apart, have to be made anew where an older version made them.
 
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
 
 Ratios to the backbone are to the fastest of its three graphs, those to the merged graph to the faster of the two: the
-fastest merged graph's ratio to the backbone compares the best with the best.
+fastest merged graph's ratio to the backbone compares the best with the best. Ratios to the exported backbone say what
+an adapter costs whoever runs the export as it is.
 
 All arms of a shape run in rounds of random order, each once unmeasured before it is measured; a ratio is the median of
-the ratios of a round. With `--clock cpu` time is that of the process on one thread, which other programs on the
-machine disturb less. `--directory` keeps the models for the next run; `--prepare` makes them and measures nothing.
+the ratios of all rounds.
+
+The threads of a session spin while they wait for work, unless one tells ONNX Runtime otherwise, and that is what a
+deployment has: threads that sleep have to be woken for every node, which small nodes, as an adapter's, pay for most.
+But pools that spin beside each other disturb each other, so all sessions share one pool.
+
+Where a session's weights lie in memory makes it faster or slower for as long as it lives: two sessions of one file
+differ by up to three hundredths. So the time of a shape is that of `--openings`, before each of which all sessions are
+closed and opened again in another random order. Behind a ratio stand the lowest and the highest of its medians in one
+opening: two ratios that differ by less may well be the same. What a ratio is to is chosen once, for all openings.
+
+With `--clock cpu` time is that of the process on one thread, which other programs on the machine disturb less.
+`--directory` keeps the models for the next run; `--prepare` makes them and measures nothing.
 """
 
 import argparse
@@ -38,37 +50,48 @@ import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from tqdm import tqdm
 
-from benchmarks.inference_arms import CLOCKS, Figures, Running, calls_of, figures_of, measure, open_session
+from benchmarks.inference_arms import open_session, share_pool
 from benchmarks.inference_models import SIZES, Arm, Models, Precision
+from benchmarks.inference_times import CLOCKS, Plan, Row, figures_of, measure
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
 
 _BARE: Final = (Arm.BACKBONE, Arm.FUSED, Arm.APART)
 _USUAL: Final = (*_BARE, Arm.MERGED, Arm.MERGED_APART, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
-_COLUMNS: Final = {"of_backbone": "/ backbone", "of_merged": "/ merged", "of_bank": "/ bank"}
+_BASES: Final = ("backbone", "exported", "merged", "bank")
 
 
 def sizes_in_memory(models: Models) -> dict[str, int]:
     """Bytes of one resident adapter of the bank, and of its file."""
-    metadata = open_session(models, Arm.BANK, Running(1)).get_modelmeta().custom_metadata_map
+    metadata = open_session(models, Arm.BANK).get_modelmeta().custom_metadata_map
     layout = BankLayout(read_description(metadata))
     resident = sum(array.nbytes for array in layout.entry(models.adapter()).values())
     return {"resident_bytes": resident, "file_bytes": models.file.stat().st_size}
 
 
-def as_text(figures: Mapping[str, Figures]) -> str:
+def as_text(figures: Mapping[str, Mapping[Arm, Row]]) -> str:
     """A table of all shapes."""
-    lines = [f"{'shape':<8}{'arm':<22}{'ms':>9}{'runs':>6}" + "".join(f"{title:>12}" for title in _COLUMNS.values())]
-    for shape, rows in figures.items():
-        for arm, row in rows.items():
-            ratios = "".join(f"{row[key]:>12.3f}" if key in row else " " * 12 for key in _COLUMNS)
-            lines.append(f"{shape:<8}{arm:<22}{row['ms']:>9.1f}{row['runs']:>6.0f}{ratios}")
+    rows = [(shape, arm, row) for shape, of_shape in figures.items() for arm, row in of_shape.items()]
+    bases = [base for base in _BASES if base in rows[0][2].ratios]
+    lines = [f"{'shape':<8}{'arm':<22}{'ms':>9}{'runs':>6}" + "".join(f"{f'/ {base}':>20}" for base in bases)]
+    for shape, arm, row in rows:
+        ratios = "".join(f"{row.ratios[base]!s:>20}" for base in bases)
+        lines.append(f"{shape:<8}{arm:<22}{row.ms:>9.1f}{row.runs:>6}{ratios}")
     return "\n".join(lines)
+
+
+def _count(text: str) -> int:
+    """A number of at least one."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shapes", nargs="+", default=["1x32", "1x128", "8x128"], metavar="BATCHxLENGTH")
     parser.add_argument("--arms", type=Arm, nargs="+", choices=list(Arm), default=_USUAL, metavar="ARM")
     parser.add_argument("--seconds", type=float, default=20.0, help="per shape (default: %(default)s)")
+    parser.add_argument(
+        "--openings",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="the time of a shape is divided among N openings of all sessions (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s; 1 with --clock cpu")
     parser.add_argument(
         "--without",
@@ -96,8 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Prepare, measure, print."""
     options = _parser().parse_args()
-    shapes = {shape: tuple(map(int, shape.split("x"))) for shape in options.shapes}
-    how = Running(1 if options.clock == "cpu" else options.threads, tuple(options.without))
+    shapes = {shape: (batch, length) for shape in options.shapes for batch, length in [map(int, shape.split("x"))]}
+    plan = Plan(shapes, options.seconds, options.openings, options.clock, tuple(options.without))
+    threads = 1 if options.clock == "cpu" else options.threads
     kept = options.directory
     with tempfile.TemporaryDirectory() if kept is None else nullcontext(kept) as name:
         models = Models(Path(name), options.size, options.precision)
@@ -105,18 +136,17 @@ def main() -> None:
             models.path(arm)
         if options.prepare:
             return
-        calls = calls_of(models, options.arms, how, max(batch for batch, _ in shapes.values()))
-        figures = {
-            name: figures_of(measure(calls, (batch, length), options.seconds, options.clock))
-            for name, (batch, length) in tqdm(shapes.items(), unit="shape", disable=None)
-        }
+        share_pool(threads)  # then no session may have threads of its own, as those that check an export
+        figures = {shape: figures_of(times) for shape, times in measure(models, options.arms, plan).items()}
         memory = sizes_in_memory(models)
-    about = {"size": options.size, "precision": options.precision, "clock": options.clock}
-    about |= {"threads": how.threads, "without": list(how.without)}
+    about = {"size": options.size, "precision": options.precision, "clock": plan.clock, "threads": threads}
+    about |= {"openings": plan.openings, "without": list(plan.without)}
     if options.json:
-        print(json.dumps({**about, **memory, "shapes": figures}))
+        rows = {shape: {arm: asdict(row) for arm, row in of_shape.items()} for shape, of_shape in figures.items()}
+        print(json.dumps({**about, **memory, "shapes": rows}))
         return
     print(", ".join(f"{key} {value}" for key, value in {**about, **memory}.items()))
+    print("ratios: the median of all rounds, then the lowest and the highest median of an opening")
     print(as_text(figures))
 
 

@@ -24,6 +24,8 @@ from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.linkage.swappable import graft_swappable
+from compacter_exporters.optimise import choices
+from compacter_exporters.optimise.recipe import Recipe, build
 from compacter_exporters.optimise.sums import keep_sums_apart
 
 SIZES: Final = {
@@ -31,7 +33,11 @@ SIZES: Final = {
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=8
     ),
     "base": BertConfig(num_labels=8),
+    "tiny": BertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256, num_labels=8
+    ),
 }
+"""The last one's times say nothing: it is there to see that everything runs."""
 VOCABULARY: Final = 1000
 """Tokens that inputs are drawn from."""
 
@@ -96,9 +102,9 @@ class Models:
             Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
             Arm.MERGED_APART: self._merged_apart,
             Arm.ROWS: self._merged_apart,
-            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.APART), self.file, path),
-            Arm.BANK: lambda path: graft_bank(self.path(Arm.APART), self.file, path),
-            Arm.SHARED: lambda path: graft_bank(self.path(Arm.APART), self.without_norms(), path),
+            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
+            Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
+            Arm.SHARED: lambda path: graft_bank(self.path(Arm.BACKBONE), self.without_norms(), path, sums_apart=True),
             Arm.ADAPTERHUB_FUSED: lambda path: _optimise(self.path(Arm.ADAPTERHUB), path, self._config),
         }
 
@@ -175,8 +181,9 @@ class Models:
         self._in_precision(onnx.load(whole), path)
 
     def _merged_apart(self, path: Path) -> None:
-        """As a graft for CPUs writes it."""
-        graft(self.path(Arm.APART), self.file, path, form=Form.BIAS_FIRST)
+        """As `graft --target cpu` makes it. Its precision fp32 leaves the backbone's weights as they are, int8 too."""
+        recipe = Recipe.best_known(choices.Target.CPU, choices.Precision.FP32, Form.AUTO, self.adapter())
+        build(self.path(Arm.BACKBONE), self.file, path, recipe)
 
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:
         if self._precision is Precision.INT8:
