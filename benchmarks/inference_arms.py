@@ -15,6 +15,8 @@ from compacter_runtime.choosing import Swappable
 Call = Callable[[Mapping[str, Any]], None]
 Given = Callable[[int], Mapping[str, Any]]
 _QUIET: Final = 3
+_SESSIONS: Final = 8
+"""Of the arm `rows`: MiniLM's weights, eight times, take a gigabyte."""
 
 
 def share_pool(threads: int) -> None:
@@ -68,17 +70,25 @@ def calls_of(
 
 
 def _call(models: Models, arm: Arm, without: Sequence[str], rows: int) -> Call:
+    if arm is Arm.ROWS:
+        return _by_row([open_session(models, arm, without) for _ in range(_SESSIONS)])
     session = open_session(models, arm, without)
     given = _adapters(models, arm, session, rows)
 
     def whole(x: Mapping[str, Any]) -> None:
         session.run(None, {**x, **given(len(x["input_ids"]))})
 
-    def by_row(x: Mapping[str, Any]) -> None:
-        for row in range(len(x["input_ids"])):
-            whole({name: array[row : row + 1] for name, array in x.items()})
+    return whole
 
-    return by_row if arm is Arm.ROWS else whole
+
+def _by_row(sessions: Sequence[onnxruntime.InferenceSession]) -> Call:
+    """A call of the next session for each row: each adapter's session has weights of its own in memory."""
+
+    def call(x: Mapping[str, Any]) -> None:
+        for row in range(len(x["input_ids"])):
+            sessions[row % len(sessions)].run(None, {name: array[row : row + 1] for name, array in x.items()})
+
+    return call
 
 
 def _adapters(models: Models, arm: Arm, session: onnxruntime.InferenceSession, rows: int) -> Given:

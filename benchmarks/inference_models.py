@@ -173,10 +173,10 @@ class Models:
         self._in_precision(onnx.load(whole), path)
 
     def _apart(self, path: Path) -> None:
-        whole = self._directory / "apart.onnx"
+        whole = self._directory / f"apart-{self._precision}.onnx"
         if not whole.exists():
             model = load_graph(self._exported())
-            keep_sums_apart(model)
+            keep_sums_apart(model, quantised=self._precision is Precision.INT8)
             ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
 
