@@ -15,7 +15,7 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
     swappable             the same adapter given with the run
     bank                  another adapter in each row, with its own norms and head
     bank, shared norms    another adapter in each row, with its own head
-    rows                  what a bank replaces: a merged session, sums apart, for each adapter, with one call for its row;
+    rows                  what a bank replaces: a merged session, sums apart, for each adapter, one call for each row;
                           eight sessions, which take turns where there are more rows
     adapterhub            AdapterHub's Compacter of the same size, as PyTorch exports the model; first make it with
                           .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY

@@ -15,7 +15,7 @@ from compacter_runtime.choosing import Swappable
 Call = Callable[[Mapping[str, Any]], None]
 Given = Callable[[int], Mapping[str, Any]]
 _QUIET: Final = 3
-_SESSIONS: Final = 8
+SESSIONS: Final = 8
 """Of the arm `rows`: MiniLM's weights, eight times, take a gigabyte."""
 
 
@@ -71,7 +71,7 @@ def calls_of(
 
 def _call(models: Models, arm: Arm, without: Sequence[str], rows: int) -> Call:
     if arm is Arm.ROWS:
-        return _by_row([open_session(models, arm, without) for _ in range(_SESSIONS)])
+        return _by_row([open_session(models, arm, without) for _ in range(SESSIONS)])
     session = open_session(models, arm, without)
     given = _adapters(models, arm, session, rows)
 
