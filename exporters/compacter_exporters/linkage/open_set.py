@@ -10,7 +10,8 @@ from compacter_exporters.linkage.bank import open_bank
 from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
 from compacter_exporters.linkage.swappable import open_swappable
 
-_OPENERS: Final[Mapping[Linkage, Opener]] = {Linkage.SWAPPABLE: open_swappable, Linkage.BANK: open_bank}
+OPENERS: Final[Mapping[Linkage, Opener]] = {Linkage.SWAPPABLE: open_swappable, Linkage.BANK: open_bank}
+"""How each linkage opens models."""
 
 
 def open_directory(
@@ -31,4 +32,4 @@ def open_directory(
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    return open_set(backbone, template, output, linkage, _OPENERS[linkage], sums_apart=sums_apart)
+    return open_set(backbone, template, output, linkage, OPENERS[linkage], sums_apart=sums_apart)
