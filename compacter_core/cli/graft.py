@@ -39,7 +39,7 @@ compacter graft backbone adapter -o half --target cuda --precision fp16
 """
 FORMS = ("auto", "bias-last", "bias-first", "fold", "plain", "dissolved", "function")
 MODEL_FILE = "model.onnx"
-_COMPANIONS = ("tokenizer.json", "config.json")
+_COMPANIONS = ("tokenizer.json", "config.json", "generation_config.json")
 
 
 def add_parser(subparsers: "Subparsers") -> None:

@@ -74,6 +74,19 @@ def test_the_backbone_is_not_overwritten(call: Call, tmp_path: Path, linkage: st
     assert (tmp_path / "backbone.onnx").read_bytes() == before
 
 
+@pytest.mark.parametrize("options", [(), ("--precision", "int8")], ids=["plain", "int8"])
+@pytest.mark.parametrize("linkage", ["merged", "swappable", "bank"])
+def test_what_the_runtime_needs_is_beside_the_model(
+    call: Call, tmp_path: Path, linkage: str, options: tuple[str, ...]
+) -> None:
+    names = ("config.json", "generation_config.json", "tokenizer.json")
+    for name in names:
+        (tmp_path / name).write_text(json.dumps({"of": name}))
+    call("--linkage", linkage, *options, "-o", str(tmp_path / "elsewhere/model.onnx"))
+    for name in names:
+        assert (tmp_path / "elsewhere" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
 def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compacter_core.cli.optimise.SECONDS", 0.0)
     result = call("--tune", "1x4", "2x3", "--form", "plain")
