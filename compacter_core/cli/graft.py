@@ -15,6 +15,8 @@ from compacter_core.cli.optimise import (
     graft_optimised,
     graft_set_optimised,
     is_optimised,
+    open_optimised,
+    open_set_optimised,
 )
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.kinds import Linkage
@@ -29,6 +31,7 @@ compacter graft backbone adapter/adapter_model.safetensors -o backbone/banking77
 compacter graft backbone/model.onnx adapter -o merged/model.onnx --form plain --json
 compacter graft backbone adapter -o swappable --linkage swappable
 compacter graft t5-graphs adapter -o bank --linkage bank
+compacter graft t5-graphs adapter -o small --linkage swappable --precision int8
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 compacter graft backbone adapter -o quantised --precision int8
 compacter graft backbone adapter -o tuned --tune 1x32 8x128
@@ -36,7 +39,7 @@ compacter graft backbone adapter -o half --target cuda --precision fp16
 """
 FORMS = ("auto", "bias-last", "bias-first", "column", "fold", "plain", "dissolved", "function")
 MODEL_FILE = "model.onnx"
-_COMPANIONS = ("tokenizer.json", "config.json")
+_COMPANIONS = ("tokenizer.json", "config.json", "generation_config.json")
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -134,25 +137,34 @@ def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], 
 
 
 def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
-    from compacter_exporters.linkage.bank import graft_bank
-    from compacter_exporters.linkage.swappable import graft_swappable
+    from compacter_exporters.linkage.open_set import OPENERS
+    from compacter_exporters.linkage.opening import open_file
 
     backbone, output = model_path(args.backbone), model_path(args.output)
     companions = _missing_companions(backbone.parent, output.parent)
-    opening = graft_bank if args.linkage == Linkage.BANK else graft_swappable
-    report = opening(backbone, template, output, sums_apart=is_optimised(args))
+    linkage = Linkage(args.linkage)
+    if is_optimised(args):
+        report, data = open_optimised(args, backbone, template, output)
+    else:
+        report = open_file(backbone, template, output, linkage, OPENERS[linkage])
+        data = report.as_dict()
     _copy(companions)
-    return report.as_dict(), f"opened {backbone} for adapters ({args.linkage}): {output} ({len(report.sites)} sites)"
+    return data, f"opened {backbone} for adapters ({linkage}): {output} ({len(report.sites)} sites)"
 
 
 def _open_set(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
     from compacter_exporters.linkage.open_set import open_directory
 
-    report = open_directory(args.backbone, template, args.output, Linkage(args.linkage), sums_apart=is_optimised(args))
+    if is_optimised(args):
+        report, data = open_set_optimised(args, template)
+        without = "no site"
+    else:
+        report = open_directory(args.backbone, template, args.output, Linkage(args.linkage))
+        data, without = report.as_dict(), "no site, copied"
     lines = [f"opened the graphs of {args.backbone} for adapters ({args.linkage}): {args.output}"]
     lines += [f"  {name}: {len(one.sites)} sites" for name, one in report.graphs.items()]
-    lines += [f"  {name}: no site, copied" for name in report.untouched]
-    return report.as_dict(), "\n".join(lines)
+    lines += [f"  {name}: {without}" for name in report.untouched]
+    return data, "\n".join(lines)
 
 
 def _into_set(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, object], str]:

@@ -14,12 +14,11 @@ from compacter_exporters.optimise.choices import Precision, Target
 if TYPE_CHECKING:
     from compacter_core.adapter import Adapter
     from compacter_exporters.graft_set import SetReport
+    from compacter_exporters.linkage.opening import OpenReport, OpenSetReport
     from compacter_exporters.optimise.recipe import Recipe
 
 SECONDS = 20.0
 """How long candidates are measured."""
-_OPEN_TARGETS = (None, Target.CPU)
-"""Of graphs that take adapters at run time: for cpu, their residual sums are kept apart from norms."""
 _BAR = "{desc} {bar} {elapsed}"
 
 
@@ -31,15 +30,16 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         choices=list(Target),
         help="where the graph will run: decides what is fused beforehand, and refuses what has no kernel there. Graphs "
         "for cuda, tensorrt and webgpu are built and checked in structure, and have not been run by us; cpu keeps "
-        "residual sums from being fused with norms, which costs time there, and is the one target of the linkages "
-        "swappable and bank (default: cpu if --precision is given, else the graph is for any)",
+        "residual sums from being fused with norms, which costs time there; the linkages swappable and bank are for "
+        "cpu and cuda (default: cpu if --precision is given, else the graph is for any)",
     )
     parser.add_argument(
         "--precision",
         type=Precision,
         choices=list(Precision),
         help="type of the backbone's weights; with int8 (dynamic) and int4 (weights only, in blocks) adapters, norms "
-        "and head stay in float; fp16 and bf16 are for GPUs, and leave in fp32 what would overflow (default: fp32)",
+        "and head stay in float; fp16, and for merged graphs bf16, are for GPUs, and leave in fp32 what "
+        "would overflow (default: fp32)",
     )
     parser.add_argument(
         "--tune",
@@ -58,18 +58,18 @@ def is_optimised(args: argparse.Namespace) -> bool:
 
 
 def check_optimisable(args: argparse.Namespace, *, one_file: bool) -> None:
-    """Refuse the options where they mean nothing: for adapters at run time, and measuring several graphs at once.
+    """Refuse to measure what cannot be measured: adapters at run time, and several graphs at once.
 
     Raises:
         CompacterError: E001.
     """
-    if args.linkage != Linkage.MERGED and (_given(args) not in ([], ["--target"]) or args.target not in _OPEN_TARGETS):
+    if args.tune is not None and args.linkage != Linkage.MERGED:
         raise CompacterError(
             ErrorCode.E001,
-            "only graphs with the adapter merged into them are optimised further",
-            value=_given(args),
-            expected=f"the linkage merged, or --target {Target.CPU} alone",
-            remedy="Optimise the backbone's graphs before, and graft into what comes out.",
+            "--tune measures graphs with the adapter merged into them",
+            value=str(args.linkage),
+            expected=f"the linkage {Linkage.MERGED}",
+            remedy="Give --target and --precision alone.",
         )
     if args.tune is not None and not one_file:
         raise CompacterError(
@@ -115,6 +115,34 @@ def graft_set_optimised(args: argparse.Namespace, adapter: Path) -> tuple["SetRe
     recipe = _recipe(args, loaded)
     with _steps() as step:
         report = build_directory(args.backbone, loaded, args.output, recipe, announce=step)
+    return report, report.as_dict() | recipe.as_dict()
+
+
+def open_optimised(
+    args: argparse.Namespace, backbone: Path, template: Path, output: Path
+) -> tuple["OpenReport", dict[str, object]]:
+    """Open one graph as the options say; what was done, and the result for `--json`."""
+    with needs("onnx,cpu"):
+        from compacter_core.format.reader import load_adapter
+        from compacter_exporters.optimise.open_recipe import build_open
+
+    loaded = load_adapter(template)
+    recipe = _recipe(args, loaded)
+    with _steps() as step:
+        report = build_open(backbone, loaded, output, Linkage(args.linkage), recipe, announce=step)
+    return report, report.as_dict() | recipe.as_dict()
+
+
+def open_set_optimised(args: argparse.Namespace, template: Path) -> tuple["OpenSetReport", dict[str, object]]:
+    """Open the graphs of a directory as the options say; what was done, and the result for `--json`."""
+    with needs("onnx,cpu"):
+        from compacter_core.format.reader import load_adapter
+        from compacter_exporters.optimise.open_recipe import build_open_directory
+
+    loaded = load_adapter(template)
+    recipe = _recipe(args, loaded)
+    with _steps() as step:
+        report = build_open_directory(args.backbone, loaded, args.output, Linkage(args.linkage), recipe, announce=step)
     return report, report.as_dict() | recipe.as_dict()
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,15 +59,8 @@ def save_beside(model: ir.Model, backbone: Path, output: Path, *, large: Collect
     put_together(model)
     tensors = external_tensors(model)
     sources = {str(tensor.location): Path(tensor.path) for tensor in tensors}
-    taken = {backbone.resolve(), *(path.resolve() for path in sources.values())}
     own_path = output.parent / f"{output.name}.own.data"
-    if not taken.isdisjoint((output.resolve(), own_path.resolve())):
-        raise CompacterError(
-            ErrorCode.E006,
-            "the output would overwrite the backbone",
-            value=str(output),
-            remedy="Give the output another name.",
-        )
+    _refuse_overwriting(backbone, tensors, output, own_path)
     shared = output.parent.resolve() == backbone.parent.resolve()
     names = {location: location if shared else _data_name(output, i) for i, location in enumerate(sources)}
     own = OwnData.move(model.graph, large if sources else (), own_path)
@@ -82,6 +75,26 @@ def save_beside(model: ir.Model, backbone: Path, output: Path, *, large: Collect
     atomic_write(output, data)
     data_files = (*names.values(), *([own_path.name] if own.tensors else []))
     return Saved(model_bytes=len(data), data_files=data_files, shared=shared)
+
+
+def refuse_overwriting(model: ir.Model, backbone: Path, output: Path) -> None:
+    """Refuse an output that is the backbone's file, or whose copy of the external data would be the backbone's.
+
+    Raises:
+        CompacterError: E006.
+    """
+    _refuse_overwriting(backbone, external_tensors(model), output, output.parent / _data_name(output, 0))
+
+
+def _refuse_overwriting(backbone: Path, tensors: Iterable[ir.ExternalTensor], *outputs: Path) -> None:
+    taken = {backbone.resolve(), *(Path(tensor.path).resolve() for tensor in tensors)}
+    if not taken.isdisjoint(output.resolve() for output in outputs):
+        raise CompacterError(
+            ErrorCode.E006,
+            "the output would overwrite the backbone",
+            value=str(outputs[0]),
+            remedy="Give the output another name.",
+        )
 
 
 def checked_bytes(model: ir.Model) -> bytes:

@@ -55,6 +55,38 @@ def test_open_graphs_for_cpus_keep_sums_apart(call: Call, tmp_path: Path, linkag
     verified(tmp_path)
 
 
+OPEN_FOR = [("--precision", "int8"), ("--precision", "int4"), ("--target", "cuda", "--precision", "fp16")]
+
+
+@pytest.mark.parametrize("options", OPEN_FOR, ids=lambda one: one[-1])
+@pytest.mark.parametrize("linkage", ["swappable", "bank"])
+def test_precisions_of_open_graphs(call: Call, tmp_path: Path, linkage: str, options: tuple[str, ...]) -> None:
+    result = call("--linkage", linkage, *options)
+    assert (result["linkage"], result["precision"]) == (linkage, options[-1])
+    verified(tmp_path)
+
+
+@pytest.mark.parametrize("linkage", ["merged", "swappable", "bank"])
+def test_the_backbone_is_not_overwritten(call: Call, tmp_path: Path, linkage: str) -> None:
+    before = (tmp_path / "backbone.onnx").read_bytes()
+    error = call("--linkage", linkage, "--precision", "int8", "-o", str(tmp_path / "backbone.onnx"), code=2)
+    assert error["code"] == "E006"
+    assert (tmp_path / "backbone.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [(), ("--precision", "int8")], ids=["plain", "int8"])
+@pytest.mark.parametrize("linkage", ["merged", "swappable", "bank"])
+def test_what_the_runtime_needs_is_beside_the_model(
+    call: Call, tmp_path: Path, linkage: str, options: tuple[str, ...]
+) -> None:
+    names = ("config.json", "generation_config.json", "tokenizer.json")
+    for name in names:
+        (tmp_path / name).write_text(json.dumps({"of": name}))
+    call("--linkage", linkage, *options, "-o", str(tmp_path / "elsewhere/model.onnx"))
+    for name in names:
+        assert (tmp_path / "elsewhere" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
 def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compacter_core.cli.optimise.SECONDS", 0.0)
     result = call("--tune", "1x4", "2x3", "--form", "plain")
@@ -70,8 +102,11 @@ def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("--target", "cuda", "--precision", "int8"),
         ("--tune", "8"),
         ("--tune", "1x4", "--linkage", "bank"),
-        ("--target", "cuda", "--linkage", "swappable"),
-        ("--target", "cpu", "--precision", "int8", "--linkage", "swappable"),
+        ("--target", "webgpu", "--linkage", "swappable"),
+        ("--target", "tensorrt", "--precision", "fp16", "--linkage", "bank"),
+        ("--target", "cuda", "--precision", "bf16", "--linkage", "swappable"),
+        ("--precision", "fp16", "--linkage", "swappable"),
+        ("--precision", "int8", "--linkage", "swappable", "--form", "plain"),
     ],
 )
 def test_what_is_refused(call: Call, tmp_path: Path, options: tuple[str, ...]) -> None:

@@ -31,10 +31,12 @@ class Linked:
     Args:
         put: the way.
         activation: of the adapters that it is measured with; None for no adapter.
+        opens: whether the graphs take adapters at run time: `compacter graft --precision` quantises these before.
     """
 
     put: Put
     activation: Activation | None = Activation.GELU_NEW
+    opens: bool = False
 
 
 def _bare(graphs: Path, adapter: None, folder: Path) -> None:
@@ -74,5 +76,5 @@ LINKAGES: Final = {
         for form in Form
         if form is not Form.AUTO
     },
-    **{str(linkage): Linked(_open(linkage)) for linkage in Linkage if linkage is not Linkage.MERGED},
+    **{str(linkage): Linked(_open(linkage), opens=True) for linkage in Linkage if linkage is not Linkage.MERGED},
 }

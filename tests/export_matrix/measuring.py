@@ -5,6 +5,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -25,6 +26,21 @@ from tests.export_matrix.precisions import PRECISIONS
 from tests.export_matrix.running import Graphs
 
 Filled = Iterator[tuple[Cell, Outcome]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """An exported backbone in some precision.
+
+    Args:
+        graphs: with what is done before an adapter goes into them.
+        bare: these, with what is done afterwards.
+        own: the fused operators of `bare`.
+    """
+
+    graphs: Path
+    bare: Path
+    own: Counter[str]
 
 
 def measure(cells: Sequence[Cell]) -> Filled:
@@ -60,22 +76,25 @@ def _of_precision(backbone: Backbone, exported: Path, cells: Sequence[Cell]) -> 
             precision.prepare(exported, graphs)
             bare = Path(shutil.copytree(graphs, Path(folder) / "bare"))
             precision.finish(bare)
-            own = count_optimised(bare.glob("*.onnx"))
+            ready = _Ready(graphs, bare, count_optimised(bare.glob("*.onnx")))
         except Exception as error:
             yield from ((cell, _refusal(error, is_theirs=precision.after is None)) for cell in cells)
             return
         for index, cell in enumerate(cells):
-            yield cell, _of_cell(backbone, graphs, own, cell, Path(folder) / str(index))
+            yield cell, _of_cell(backbone, ready, cell, Path(folder) / str(index))
 
 
-def _of_cell(backbone: Backbone, graphs: Path, own: Counter[str], cell: Cell, folder: Path) -> Outcome:
+def _of_cell(backbone: Backbone, ready: _Ready, cell: Cell, folder: Path) -> Outcome:
     linked = LINKAGES[cell.linkage]
     adapter = None if linked.activation is None else backbone.adapters[linked.activation]
     inside = Activation.GELU_NEW if EXPORTERS[cell.exporter].has_adapter else None
     expected = backbone.computed[linked.activation or inside]
     try:
-        linked.put(graphs, adapter, folder)
-        PRECISIONS[cell.precision].finish(folder)
+        if linked.opens:
+            linked.put(ready.bare, adapter, folder)
+        else:
+            linked.put(ready.graphs, adapter, folder)
+            PRECISIONS[cell.precision].finish(folder)
         report = None if adapter is None else verify(_model(folder), adapter)
         model = Graphs(folder, adapter)
         got, written = model.logits(backbone), model.written(backbone)
@@ -95,8 +114,8 @@ def _of_cell(backbone: Backbone, graphs: Path, own: Counter[str], cell: Cell, fo
         torch_accuracy=None if truth is None else float(np.mean(expected.logits.argmax(-1) == truth)),
         same_tokens=all(tokens == expected.written for tokens in written) if written else None,
         fused=fused.total(),
-        own=own.total(),
-        lost=dict(own - fused),
+        own=ready.own.total(),
+        lost=dict(ready.own - fused),
     )
 
 

@@ -28,7 +28,7 @@ class Precision:
 
     Args:
         before: makes the graphs that adapters go into.
-        after: is done to a graph with an adapter; None for nothing.
+        after: is done to a graph with an adapter, or before one is opened for adapters; None for nothing.
         is_exact: whether the adapter's error is all that the result may be off by from PyTorch's float32.
     """
 

@@ -10,6 +10,11 @@ from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
 from compacter_exporters.linkage.swappable import open_swappable
 
 
+def opener_of(linkage: Linkage, *, sums_apart: bool) -> Opener:
+    """How a linkage opens models; `sums_apart` as `graft_swappable`."""
+    return open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart)
+
+
 def open_directory(
     backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage, *, sums_apart: bool = False
 ) -> OpenSetReport:
@@ -28,5 +33,5 @@ def open_directory(
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    opener: Opener = open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart)
+    opener = opener_of(linkage, sums_apart=sums_apart)
     return open_set(backbone, template, output, linkage, opener, sums_apart=sums_apart)

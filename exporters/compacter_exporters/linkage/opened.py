@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +23,8 @@ from compacter_exporters.overrides import override_slots
 from compacter_exporters.present import Present
 from compacter_exporters.sites import check_biases
 from compacter_exporters.surroundings import Surroundings, surroundings_of
+
+_TYPES: Final = frozenset({ir.DataType.DOUBLE, ir.DataType.FLOAT, ir.DataType.FLOAT16})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +86,11 @@ class Places:
     head: Sequence[HeadLayer]
 
     @property
-    def dtype(self) -> DType:
-        """The type the sites compute in."""
-        return Numbers.of(next(iter(self.present[0].sites.values())).linear.dtype).storage
+    def types(self) -> dict[str, ir.DataType]:
+        """The type in which the graph takes what an adapter gives, by what it is for."""
+        sites = {site_id: found.linear.dtype for one in self.present for site_id, found in one.sites.items()}
+        norms = {name: slot.constant.dtype for name, slots in self.slots.items() for slot in slots}
+        return {**sites, **norms, **{layer.name: layer.linear.dtype for layer in self.head}}
 
     @property
     def stacks(self) -> tuple[Stack, ...] | None:
@@ -129,10 +134,13 @@ def describe(models: Sequence[Places], linkage: Linkage) -> Description:
     Args:
         models: each model's places.
         linkage: how they will be opened.
+
+    Raises:
+        CompacterError: E605 for graphs that would take what an adapter gives in several types.
     """
-    first = models[0]
+    first, dtype = models[0], _common_type(models)
     biases = {
-        f"bias.{place.site.id}": np.asarray(place.layer.bias, first.dtype.memory)
+        f"bias.{place.site.id}": np.asarray(place.layer.bias, dtype.memory)
         for places in models
         for place in places.sites()
         if place.reads_product
@@ -142,12 +150,30 @@ def describe(models: Sequence[Places], linkage: Linkage) -> Description:
     return Description(
         linkage=linkage,
         template=replace(config, head=head, name="template", training=type(config.training)()),
-        dtype=first.dtype,
-        backbone={**first.template.sketches, **biases, **(backbone_tensors(models) if linkage is Linkage.BANK else {})},
+        dtype=dtype,
+        backbone={
+            **first.template.sketches,
+            **biases,
+            **(backbone_tensors(models, dtype) if linkage is Linkage.BANK else {}),
+        },
     )
 
 
-def backbone_tensors(models: Sequence[Places]) -> dict[str, Array]:
+def _common_type(models: Sequence[Places]) -> DType:
+    """The type of all tensors that an adapter gives (LNK-3)."""
+    types = {name: dtype for places in models for name, dtype in places.types.items()}
+    if len({*types.values()}) > 1 or not {*types.values()} <= _TYPES:
+        raise CompacterError(
+            ErrorCode.E605,
+            "the backbone would take what an adapter gives in several types, or in one that NumPy lacks",
+            value=", ".join(f"{name}: {dtype}" for name, dtype in types.items()),
+            expected="sites, replaced tensors and head all in F64, all in F32 or all in F16",
+            remedy="Use another precision, a template without overrides, or the linkage merged.",
+        )
+    return Numbers.of(next(iter(types.values()))).storage
+
+
+def backbone_tensors(models: Sequence[Places], dtype: DType) -> dict[str, Array]:
     """What the backbone has in the places of replaced tensors and of the head, by part and name."""
     tensors: dict[str, Array] = {}
     for places in models:
@@ -156,7 +182,7 @@ def backbone_tensors(models: Sequence[Places]) -> dict[str, Array]:
             tensors[f"{Part.HEAD}.{layer.name}.weight"] = np.asarray(layer.linear.values().T)
             if f"{layer.name}.bias" in head_shapes(places.template.config):
                 tensors[f"{Part.HEAD}.{layer.name}.bias"] = np.asarray(layer.linear.bias_or_zero)
-    return {name: np.ascontiguousarray(array, models[0].dtype.memory) for name, array in tensors.items()}
+    return {name: np.ascontiguousarray(array, dtype.memory) for name, array in tensors.items()}
 
 
 def name_of_call(site_id: str, call: int) -> str:

@@ -1,4 +1,4 @@
-"""Building one graph: fuse, narrow, graft, quantise, in this order.
+"""Building one graph with an adapter merged into it: fuse, narrow, graft, quantise, in this order.
 
 fp16 and bf16 come before the graft, whose constants are then rounded once, from the adapter's own values. Integers
 come after it, since only the grafted graph shows what came from the adapter file and stays in float.
@@ -22,7 +22,7 @@ from compacter_exporters.optimise.halves import halve
 from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.optimise.sums import keep_sums_apart
 from compacter_exporters.optimise.targets import TRAITS, check_operators, check_precision
-from compacter_exporters.saving import save_beside
+from compacter_exporters.saving import refuse_overwriting, save_beside
 
 Announce = Callable[[str], None]
 
@@ -56,6 +56,11 @@ class Recipe:
         traits = TRAITS[target]
         fuser = traits.fuser if knows(traits.fuser, adapter.config) else Fuser.NONE
         return cls(target, precision, fuser, form, traits.sums_apart)
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether more than the adapter changes the graph, so that the result has external data of its own."""
+        return self.fuser is not Fuser.NONE or self.precision is not Precision.FP32
 
     @property
     def preferred(self) -> Form:
@@ -96,7 +101,10 @@ def build(
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
     check_precision(recipe.target, recipe.precision)
-    load_backbone(Path(backbone))  # refuses one that carries an adapter, before anything that takes time
+    # Refuses one that carries an adapter, before anything that takes time.
+    model = load_backbone(Path(backbone))
+    if recipe.changes_weights:
+        refuse_overwriting(model, Path(backbone), Path(output))
     with TemporaryDirectory() as name:
         folder = Path(name)
         source = prepared(Path(backbone), folder, recipe, loaded, announce)

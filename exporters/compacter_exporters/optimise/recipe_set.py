@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeVar
 
 from compacter_core.adapter import Adapter
 from compacter_core.format.atomic import atomic_directory, atomic_file, atomic_write
@@ -18,6 +18,7 @@ from compacter_exporters.graft import GraftReport
 from compacter_exporters.graft_set import SetReport, graft_directory
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_set import load_set
+from compacter_exporters.linkage.opening import OpenReport
 from compacter_exporters.optimise.integers import quantise
 from compacter_exporters.optimise.recipe import Announce, Recipe, prepared
 from compacter_exporters.optimise.sums import keep_sums_apart
@@ -27,6 +28,8 @@ from compacter_exporters.saving import Saved, checked_bytes
 
 DATA_FILE: Final = "weights.data"
 """The external data of all graphs."""
+
+ReportT = TypeVar("ReportT", GraftReport, OpenReport)
 
 
 def build_directory(
@@ -70,12 +73,12 @@ def build_directory(
                 announce(f"quantising {file}")
                 made[file] = folder / "quantised" / file
                 quantise(merged, made[file], recipe.precision)
-        saved = _save(made, directory, sums_apart=recipe.sums_apart)
-    return replace(report, output=str(target), graphs=_reports(report, target, saved))
+        saved = save_together(made, directory, sums_apart=recipe.sums_apart)
+    return replace(report, output=str(target), graphs=saved_reports(report.graphs, target, saved))
 
 
-def _save(made: Mapping[str, Path], directory: Path, *, sums_apart: bool) -> dict[str, Saved]:
-    """Write graphs, with the external data of all in one file."""
+def save_together(made: Mapping[str, Path], directory: Path, *, sums_apart: bool) -> dict[str, Saved]:
+    """Write graphs, with the external data of all in one file (ONX-46)."""
     saved: dict[str, Saved] = {}
     path = directory / DATA_FILE
     with atomic_file(path) as stream:
@@ -95,7 +98,8 @@ def _save(made: Mapping[str, Path], directory: Path, *, sums_apart: bool) -> dic
     return saved
 
 
-def _reports(report: SetReport, target: Path, saved: Mapping[str, Saved]) -> dict[str, GraftReport]:
+def saved_reports(reports: Mapping[str, ReportT], target: Path, saved: Mapping[str, Saved]) -> dict[str, ReportT]:
+    """The reports of graphs, of what was written in the end."""
     return {
         name: replace(
             one,
@@ -104,5 +108,5 @@ def _reports(report: SetReport, target: Path, saved: Mapping[str, Saved]) -> dic
             data_files=saved[name].data_files,
             shared=saved[name].shared,
         )
-        for name, one in report.graphs.items()
+        for name, one in reports.items()
     }
