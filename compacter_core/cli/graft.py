@@ -137,7 +137,7 @@ def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], 
 
 
 def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
-    from compacter_exporters.linkage.open_set import OPENERS
+    from compacter_exporters.linkage.open_set import opener_of
     from compacter_exporters.linkage.opening import open_file
 
     backbone, output = model_path(args.backbone), model_path(args.output)
@@ -146,7 +146,7 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
     if is_optimised(args):
         report, data = open_optimised(args, backbone, template, output)
     else:
-        report = open_file(backbone, template, output, linkage, OPENERS[linkage])
+        report = open_file(backbone, template, output, linkage, opener_of(linkage, sums_apart=False))
         data = report.as_dict()
     _copy(companions)
     return data, f"opened {backbone} for adapters ({linkage}): {output} ({len(report.sites)} sites)"
