@@ -7,7 +7,7 @@ those that are still there in the right order become the fused operator again: a
 leaves n.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import onnx_ir as ir
@@ -24,10 +24,15 @@ from compacter_exporters.rewire import drop_unused
 _RULES: Final[tuple[Rule, ...]] = (SkipNorm(), ActivatedGemm(), BiasedProduct(), BiasGelu(), PairSum(), Difference())
 
 
-def take_apart(model: ir.Model) -> None:
-    """Replace the fused operators of a model, its branches included, by those they stand for."""
+def take_apart(model: ir.Model, rules: Sequence[Rule] = _RULES) -> None:
+    """Replace the fused operators of a model, its branches included, by those they stand for.
+
+    Args:
+        model: the model.
+        rules: of the kinds to replace.
+    """
     stems = _Stems(model)
-    for graph, node, rule in _fused(model):
+    for graph, node, rule in _fused(model, rules):
         parts = rule.parts(node, stems.of(node))
         graph.insert_before(node, parts.nodes)
         inputs = tuple(node.inputs)
@@ -42,7 +47,7 @@ def take_apart(model: ir.Model) -> None:
 def observe(model: ir.Model) -> None:
     """Give a model the values that `take_apart` would make, under the same names, and change nothing it computes."""
     stems = _Stems(model)
-    for graph, node, rule in _fused(model):
+    for graph, node, rule in _fused(model, _RULES):
         graph.insert_before(node, rule.beside(node, stems.of(node)))
 
 
@@ -69,10 +74,10 @@ class _Stems:
         return stem
 
 
-def _fused(model: ir.Model) -> Iterator[tuple[ir.Graph, ir.Node, Rule]]:
+def _fused(model: ir.Model, rules: Sequence[Rule]) -> Iterator[tuple[ir.Graph, ir.Node, Rule]]:
     for graph in model.graphs():
         for node in list(graph):
             expose_sum(node)
-            for rule in _RULES:
+            for rule in rules:
                 if rule.takes(node):
                     yield graph, node, rule

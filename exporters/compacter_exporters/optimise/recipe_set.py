@@ -14,6 +14,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.format.atomic import atomic_directory, atomic_file, atomic_write
 from compacter_core.format.reader import load_adapter
 from compacter_exporters.fused.apart import put_together, take_apart
+from compacter_exporters.fused.skip_norms import SkipNorm
 from compacter_exporters.graft import GraftReport
 from compacter_exporters.graft_set import SetReport, graft_directory
 from compacter_exporters.graph import load_graph
@@ -86,7 +87,7 @@ def save_together(made: Mapping[str, Path], directory: Path, *, sums_apart: bool
         for name, file in made.items():
             model = load_graph(file)
             if sums_apart:
-                take_apart(model)
+                take_apart(model, [SkipNorm()])
                 keep_sums_apart(model)
                 put_together(model)
             has_data = data.take(model)
