@@ -63,7 +63,7 @@ class OpenVerifier:
 
     Args:
         adapter: what of the adapter the graph holds.
-        dtype: the type that the sites compute in.
+        numbers: the coarsest types that a linear of the graph computes in.
         sites: its sites.
         before_bias: those of them whose adapter is added before the bias.
         norms: the norms.
@@ -71,7 +71,7 @@ class OpenVerifier:
     """
 
     adapter: Adapter
-    dtype: ir.DataType
+    numbers: Numbers
     sites: SiteVerifier
     before_bias: Mapping[str, BeforeBias]
     norms: NormVerifier
@@ -90,8 +90,8 @@ class OpenVerifier:
         norm_style = NormStyle.POST if backbone is None else backbone.norm_style
         sites = SiteVerifier.of(here.sites, here.adapter, here.norms, norm_style)
         norms = NormVerifier.of(here.adapter, here.norms, sites.located)
-        dtype = next(iter(here.sites.values())).linear.dtype
-        return cls(here.adapter, dtype, sites, early, norms, HeadVerifier.of(graph, here.adapter))
+        numbers = Numbers.coarsest(linear.dtype for linear in find_linears(graph))
+        return cls(here.adapter, numbers, sites, early, norms, HeadVerifier.of(graph, here.adapter))
 
     def names(self) -> set[str]:
         """The values to observe."""
@@ -130,7 +130,7 @@ class OpenVerifier:
             sums=self.sites.sum_checks(probed),
             norms=self.norms.checks(probed),
             head=self.head.checks(probed),
-            agreement=agreement(plain, probed, Numbers.of(self.dtype)),
+            agreement=agreement(plain, probed, self.numbers),
             inputs=inputs,
             seed=seed,
         )
