@@ -19,9 +19,8 @@ backbone, behind the product: nothing is added behind p, and a session that fuse
 still does so. Column adds the bias within the up-projection, whose input has one column more, the constant act(z): one
 pass over the hidden states less wherever the bias has a node of its own.
 
-Two other forms were measured and dropped:
-[W, W Wd] in the place of W multiplies four times as much in a feed-forward layer, and its Split copies what it saves;
-Gemms that add m themselves need two Reshapes. Fold remains for optimisers in Python that run after the graft: their
+Two other forms were measured and dropped: [W, W Wd] in the place of W multiplies four times as much in a feed-forward
+layer, and its Split copies what it saves; Gemms that add m themselves need two Reshapes. Fold remains for optimisers in Python that run after the graft: their
 patterns for attention want the product beside the residual sum. Without an activation the adapter can also be
 `dissolved` in the linear layer, of which there is more in `dissolving`. A `function` of the model can compute what
 stands in the brackets of the plain form (`functions`).
@@ -50,7 +49,7 @@ class Form(StrEnum):
     """How an adapter is written into a graph.
 
     `auto` takes bias-last where the placement allows it and the layer's bias is a node of its own, fold where it is
-    not, and plain for other placements.
+    not, and plain for other placements; a recipe for CPUs prefers column and bias-first.
     """
 
     BIAS_LAST = "bias-last"
