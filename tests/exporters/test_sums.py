@@ -31,6 +31,7 @@ from compacter_exporters.optimise.tuning import tune
 from compacter_exporters.verify import AGREEMENT, verify
 from tests.exporters.conftest import Exported
 from tests.exporters.optimised import How, optimise
+from tests.exporters.quantising import Int8, int8
 from tests.exporters.rms_spellings import RmsSpelling
 from tests.exporters.stacks import BackboneStack, StackOptions
 from tests.exporters.test_exports import check, run, trained
@@ -75,6 +76,7 @@ def test_a_session_fuses_none_and_computes_the_same_bits(exported: Exported, tmp
     assert counted(loaded(tmp_path / "usual.onnx"), SKIP_NORM) > 0
     assert counted(loaded(tmp_path / "apart.onnx"), SKIP_NORM) == 0
     assert np.array_equal(run(tmp_path / "apart.onnx"), without_fusion(tmp_path / "usual.onnx"))
+    assert extract(tmp_path / "apart.onnx") == adapter_bytes(adapter)
     report = verify(tmp_path / "apart.onnx", adapter)
     assert report.ok, report.as_text()
 
@@ -99,6 +101,16 @@ def test_sums_stay_apart_when_weights_are_quantised(exported: Exported, tmp_path
     assert counted(loaded(tmp_path / "apart.onnx"), SKIP_NORM) == 0
     report = verify(tmp_path / "apart.onnx", adapter)
     assert report.ok, report.as_text()
+
+
+def test_a_bias_stays_where_a_quantised_product_takes_it(exported: Exported, tmp_path: Path) -> None:
+    backbone = exported("bert", "dynamo")
+    quantised = int8(backbone, tmp_path / "int8.onnx", Int8())
+    for path, told in ((quantised, False), (backbone, True)):
+        model = load_graph(path)
+        sums = len(sums_before_norms(model))
+        keep_sums_apart(model, quantised=told)
+        assert sum(is_op(node, "Sum") for node in model.graph) == sums > 1
 
 
 def test_sums_that_an_optimiser_fused_come_apart(exported: Exported, tmp_path: Path) -> None:
