@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from compacter_core.errors import CompacterError, ErrorCode
@@ -29,6 +30,7 @@ from tests.exporters.test_faults import (
     grafted,
     make,
     make_stack,
+    reader,
     set_values,
     values_of,
 )
@@ -95,6 +97,25 @@ def test_where_the_bias_is_within_the_product_the_form_is_bias_first(exported: E
     stack = make(make_stack())
     report = graft(as_gemms(backbone_file(tmp_path)), stack, tmp_path / "merged-gemm.onnx", form=Form.COLUMN)
     assert set(report.forms.values()) == {"bias-first"}
+
+
+@pytest.mark.spec("ONX-53")
+def test_what_reads_the_shape_of_h_reads_that_of_m(tmp_path: Path) -> None:
+    path, adapter = backbone_file(tmp_path), make(make_stack())
+
+    def add_reader(graph: Graph) -> None:
+        h = reader(graph.initializers["layer.0.bias"], "Add").outputs[0]
+        node = ir.node("Shape", [h])
+        asked = node.outputs[0]
+        asked.name, asked.type, asked.shape = "shape_of_h", ir.TensorType(ir.DataType.INT64), ir.Shape([3])
+        graph.append(node)
+        graph.outputs.append(asked)
+
+    damage(path, add_reader)
+    graft(path, adapter, tmp_path / "merged.onnx", form=Form.COLUMN)
+    report = verify(tmp_path / "merged.onnx", adapter)
+    assert report.ok, report.as_text()
+    assert set(report.forms.values()) == {"column"}
 
 
 @pytest.mark.spec("ONX-53")
