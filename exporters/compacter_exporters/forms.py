@@ -20,10 +20,10 @@ still does so. Column adds the bias within the up-projection, whose input has on
 pass over the hidden states less wherever the bias has a node of its own.
 
 Two other forms were measured and dropped: [W, W Wd] in the place of W multiplies four times as much in a feed-forward
-layer, and its Split copies what it saves; Gemms that add m themselves need two Reshapes. Fold remains for optimisers in Python that run after the graft: their
-patterns for attention want the product beside the residual sum. Without an activation the adapter can also be
-`dissolved` in the linear layer, of which there is more in `dissolving`. A `function` of the model can compute what
-stands in the brackets of the plain form (`functions`).
+layer, and its Split copies what it saves; Gemms that add m themselves need two Reshapes. Fold remains for optimisers in
+Python that run after the graft: their patterns for attention want the product beside the residual sum. Without an
+activation the adapter can also be `dissolved` in the linear layer, of which there is more in `dissolving`. A `function`
+of the model can compute what stands in the brackets of the plain form (`functions`).
 """
 
 from collections.abc import Callable

@@ -47,9 +47,9 @@ class GraftedSite:
     """What was put in at one site.
 
     Args:
-        form: fold, plain, dissolved or function.
+        form: one of `forms.Form`, but not auto.
         product: name of the value x W of the sublayer's last linear layer.
-        output: name of the value skip + delta.
+        output: name of the value skip + delta, or of its negative where the residual sum is a difference.
         initialisers: SHA-256 of each new constant by its name.
     """
 

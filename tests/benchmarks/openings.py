@@ -63,7 +63,7 @@ def main(directory: Path, openings: int) -> dict[str, object]:
     models = Observed(directory)
     for arm in ARMS:
         models.path(arm)
-    asleep = idle(timed_session(models.path(Arm.BACKBONE), ["CPUExecutionProvider"], threads=_THREADS))
+    asleep = idle(timed_session(models.path(Arm.BACKBONE), ["CPUExecutionProvider"]))
     share_pool(_THREADS)
     before = threads()
     pair = [open_session(models, arm) for arm in (Arm.BACKBONE, Arm.MERGED)]

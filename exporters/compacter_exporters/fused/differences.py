@@ -108,8 +108,10 @@ def _negative(graph: ir.Graph, v: ir.Value, reader: ir.Node) -> ir.Value | None:
     if node is None or not is_op(node, "Add") or only_reader(v) is not reader:
         return None
     b, w = node.inputs[0], node.inputs[1]
-    negative = _negative(graph, b, node) if b is not None and is_vector(b) else None
-    if negative is None or w is None or is_vector(w):
+    if b is None or w is None or not is_vector(b) or is_vector(w):
+        return None
+    negative = _negative(graph, b, node)
+    if negative is None:
         return None
     difference = part("Sub", [negative, w], str(v.name), v)
     difference.name = node.name

@@ -79,23 +79,17 @@ def rounds(
     return times
 
 
-def timed_session(
-    path: Path, providers: Sequence[str], *, threads: int = 0, without: Sequence[str] = ()
-) -> onnxruntime.InferenceSession:
+def timed_session(path: Path, providers: Sequence[str]) -> onnxruntime.InferenceSession:
     """A session whose threads do not spin while another one is measured.
 
     Args:
         path: the model.
         providers: ONNX Runtime's names of them.
-        threads: inside one operation; 0 leaves it to ONNX Runtime.
-        without: names of optimisers that are switched off.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads
-    chosen, switched_off = list(providers), list(without)
-    return onnxruntime.InferenceSession(str(path), options, providers=chosen, disabled_optimizers=switched_off)
+    return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
 
 
 def _timing(times: Sequence[float], base: Sequence[float]) -> Timing:
