@@ -37,7 +37,7 @@ compacter graft backbone adapter -o quantised --precision int8
 compacter graft backbone adapter -o tuned --tune 1x32 8x128
 compacter graft backbone adapter -o half --target cuda --precision fp16
 """
-FORMS = ("auto", "bias-last", "bias-first", "column", "fold", "plain", "dissolved", "function")
+FORMS = ("auto", "bias-last", "bias-first", "column", "fold", "plain", "dissolved", "function", "sublayer")
 MODEL_FILE = "model.onnx"
 _COMPANIONS = ("tokenizer.json", "config.json", "generation_config.json")
 

@@ -18,9 +18,9 @@ from compacter_core.reference.column import with_column
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import bottleneck
 from compacter_exporters.fused.differences import subtract
-from compacter_exporters.graph import Slot, is_op
+from compacter_exporters.graph import Slot
 from compacter_exporters.linears import Linear
-from compacter_exporters.rewire import replace_input
+from compacter_exporters.rewire import read_shape_of, replace_input
 from compacter_exporters.surroundings import Surroundings
 
 
@@ -51,10 +51,8 @@ def emit_column(emitter: Emitter, layer: Linear, site: SiteParameters, opset: in
     Returns:
         -o.
     """
-    h, m, parts = layer.output, layer.product, with_column(site, layer.bias_or_zero)
-    for reader in h.consumers():
-        if is_op(reader, "Shape"):
-            reader.replace_input_with(0, m)
+    m, parts = layer.product, with_column(site, layer.bias_or_zero)
+    read_shape_of(layer.output, m)
     return _subtract(emitter, m, Dense.of(parts), site, opset, around=around)
 
 

@@ -9,11 +9,11 @@ from compacter_core.adapter import Adapter
 from compacter_core.config import AdapterConfig, Site
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.sketch import weight_name
+from compacter_exporters.calls import calls_of, emit_sublayer
 from compacter_exporters.difference_forms import emit_bias_first, emit_column
 from compacter_exporters.dissolving import check_dissolvable, emit_dissolved
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form, allows_fold, connect, emit_bias_last, emit_fold, emit_plain
-from compacter_exporters.functions import calls_of
 from compacter_exporters.heads import apply_head
 from compacter_exporters.linears import linear_of
 from compacter_exporters.metadata import GraftedSite
@@ -117,6 +117,8 @@ def _put(model: ir.Model, present: Present, found: FoundSite, form: Form) -> Gra
         output = emit_bias_first(emitter, layer, slot, parameters, opset, around=around)
     elif form is Form.FOLD:
         output = emit_fold(emitter, layer, parameters, opset)
+    elif form is Form.SUBLAYER:
+        output = emit_sublayer(model, emitter, layer, parameters, around=around)
     elif form is Form.FUNCTION:
         delta = calls_of(model, emitter, parameters)
         output = connect(emitter, layer.output, delta, around=around, attach=config.attach_of(site))
@@ -141,6 +143,8 @@ def _choose(config: AdapterConfig, site: Site, form: Form, preferred: Form) -> F
         check_dissolvable(config, site)
     if form is Form.AUTO:
         return preferred if possible else Form.PLAIN
+    if form is Form.SUBLAYER and not possible:
+        return Form.FUNCTION  # the nearest that has a kernel
     if form in (Form.FOLD, Form.BIAS_LAST, Form.BIAS_FIRST, Form.COLUMN) and not possible:
         raise CompacterError(
             ErrorCode.E605,

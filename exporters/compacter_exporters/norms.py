@@ -200,3 +200,9 @@ def between(x: ir.Value, output: ir.Value) -> tuple[ir.Node, ...]:
 
     visit(output)
     return tuple(node for node, is_between in depends.items() if is_between)
+
+
+def is_alone(norm: Norm) -> bool:
+    """Whether nothing but the norm reads what it norms."""
+    readers = set(norm.input.consumers())
+    return readers <= set(between(norm.input, norm.output)) and not norm.input.is_graph_output()

@@ -17,6 +17,13 @@ def redirect(graph: ir.Graph, old: ir.Value, new: ir.Value, uses: Iterable[tuple
                 new.shape = old.shape
 
 
+def read_shape_of(old: ir.Value, new: ir.Value) -> None:
+    """Let what reads the shape of `old` read that of `new`, which has the same."""
+    for node in old.consumers():
+        if node.domain == "" and node.op_type == "Shape":
+            node.replace_input_with(0, new)
+
+
 def replace_input(node: ir.Node, index: int, value: ir.Value) -> None:
     """Let one input of one node read `value`, and remove what nobody reads any more."""
     old = node.inputs[index] if index < len(node.inputs) else None

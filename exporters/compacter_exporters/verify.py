@@ -19,9 +19,9 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.agreement import AGREEMENT, agreement
+from compacter_exporters.calls import inline_calls
 from compacter_exporters.checks import Numbers
 from compacter_exporters.dissolving import undissolved_linears
-from compacter_exporters.functions import inline_calls
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears

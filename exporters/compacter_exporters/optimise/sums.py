@@ -15,7 +15,7 @@ from compacter_exporters.fused.differences import write_as_difference
 from compacter_exporters.fused.pair_sums import write_as_sum
 from compacter_exporters.graph import constant_of, is_op, producer_of
 from compacter_exporters.linears import linear_of
-from compacter_exporters.norms import Norm, between, find_norms
+from compacter_exporters.norms import find_norms, is_alone
 
 
 def keep_sums_apart(model: ir.Model, *, quantised: bool = False) -> None:
@@ -34,18 +34,12 @@ def sums_before_norms(model: ir.Model) -> list[ir.Node]:
     What others read too, as the residual stream of a pre-norm backbone is, no session fuses.
     """
     norms = (norm for graph in model.graphs() for norm in find_norms(graph) if norm.is_centred)
-    nodes = (norm.input.producer() for norm in norms if _is_alone(norm))
+    nodes = (norm.input.producer() for norm in norms if is_alone(norm))
     return [
         node
         for node in nodes
         if node is not None and is_op(node, "Add") and all(constant_of(value) is None for value in node.inputs)
     ]
-
-
-def _is_alone(norm: Norm) -> bool:
-    """Whether nothing but the norm reads what it norms."""
-    readers = set(norm.input.consumers())
-    return readers <= set(between(norm.input, norm.output)) and not norm.input.is_graph_output()
 
 
 def write_apart(sums: Iterable[ir.Node], *, quantised: bool = False) -> None:

@@ -1,0 +1,115 @@
+"""The forms of an adapter as a call of a function of the model (ONX-36, ONX-54).
+
+Sites whose adapters differ in their tensors alone call one function. In the form function that computes delta, and what
+stands around delta is that of the plain form. In the form sublayer the call is all that follows the sublayer's last
+product: the linear layer's bias, where that has a node of its own, the adapter, the residual sum, and the norm, where
+nothing else reads the sum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from compacter_core.adapter import SiteParameters
+from compacter_core.linkage.dense import Dense
+from compacter_core.vocabulary import Activation
+from compacter_exporters.emitter import Emitter
+from compacter_exporters.forms import before_bias
+from compacter_exporters.functions import DOMAIN, Kind, Signature
+from compacter_exporters.linears import Linear
+from compacter_exporters.norms import Norm, is_alone
+from compacter_exporters.rewire import drop_unused, read_shape_of, redirect
+from compacter_exporters.surroundings import Surroundings
+
+_VERSION: Final = 1
+_FUNCTIONS_SINCE: Final = 8
+"""The version of ONNX's representation from which on models have functions."""
+
+_NORMS_SINCE: Final = 17
+"""The opset that has LayerNormalization."""
+
+
+def calls_of(model: ir.Model, emitter: Emitter, site: SiteParameters) -> Callable[[ir.Value], ir.Value]:
+    """What emits a site's delta(x) as a call; the model has the function then.
+
+    Args:
+        model: gets the function, where it does not have it.
+        emitter: of the site.
+        site: its adapter.
+    """
+    dense = Dense.of(site)
+    return lambda x: _call(model, emitter, Kind.DELTA, [x], dense=dense, activation=site.non_linearity)
+
+
+def emit_sublayer(
+    model: ir.Model, emitter: Emitter, layer: Linear, site: SiteParameters, *, around: Surroundings
+) -> ir.Value:
+    """Put a call in the place of all that follows a sublayer's last product, or its bias where that is no node.
+
+    Args:
+        model: gets the function, where it does not have it.
+        emitter: of the site.
+        layer: the linear layer, whose output the adapter reads and is added to.
+        site: the adapter.
+        around: what follows the layer.
+
+    Returns:
+        r + o, or N of it.
+    """
+    dense, x = (Dense.of(site), layer.output) if layer.bias_add is None else (before_bias(site, layer), layer.product)
+    norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
+    kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
+    uses = tuple(last.uses())
+    read = [x, around.residual]
+    y = _call(model, emitter, kind, read, dense=dense, activation=site.non_linearity, norm=norm)
+    emitter.graph.insert_before(around.add, emitter.nodes)
+    redirect(emitter.graph, last, y, uses)
+    read_shape_of(layer.output, x)
+    drop_unused(last)
+    return y
+
+
+def inline_calls(model: ir.Model) -> None:
+    """Put the functions of adapters in the place of their calls, in all graphs of a model."""
+    if any(domain == DOMAIN for domain, _, _ in model.functions):
+        InlinePass(criteria=lambda function: function.domain == DOMAIN)(model)
+
+
+def _callable(norm: Norm | None, dtype: ir.DataType, opset: int) -> Norm | None:
+    """The norm, if a call may compute it: a layer norm with vectors of the type, which alone reads the sum."""
+    if norm is None or norm.bias is None or not norm.is_centred or opset < _NORMS_SINCE or not is_alone(norm):
+        return None
+    vectors = (norm.gain.constant, norm.bias.constant)
+    return norm if all(one.dtype == dtype and one.view.ndim == 1 for one in vectors) else None
+
+
+def _call(
+    model: ir.Model,
+    emitter: Emitter,
+    kind: Kind,
+    read: Sequence[ir.Value],
+    *,
+    dense: Dense,
+    activation: Activation,
+    norm: Norm | None = None,
+) -> ir.Value:
+    signature = Signature(kind, activation, dense.bd is not None, dense.bu is not None, emitter.dtype)
+    function = signature.function(model.opset_imports.get("", 1))
+    model.functions.setdefault(function.identifier(), function)
+    model.opset_imports[DOMAIN] = _VERSION
+    model.ir_version = max(model.ir_version, _FUNCTIONS_SINCE)
+    tensors = {"down.weight": dense.Wd, "down.bias": dense.bd, "up.weight": dense.Wu, "up.bias": dense.bu}
+    given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
+    slots = () if norm is None else (norm.gain, norm.bias)
+    vectors = [slot.value for slot in slots if slot is not None and slot.value is not None]
+    attributes = None if norm is None else {"epsilon": norm.epsilon}
+    return emitter.op(
+        signature.name,
+        [*read, *given, *vectors],
+        kind.lower(),
+        like=read[0],
+        attributes=attributes,
+        domain=DOMAIN,
+    )
