@@ -42,7 +42,9 @@ def library() -> Path | None:
         onnxruntime.SessionOptions().register_custom_ops_library(str(path))
     # ONNX Runtime's exceptions share no base class but Exception.
     except Exception as error:
-        _LOGGER.warning("adapters run on plain operations, which are slower, for ONNX Runtime refused kernels: %s", error)
+        _LOGGER.warning(
+            "adapters run on plain operations, which are slower, for ONNX Runtime refused kernels: %s", error
+        )
         return None
     return path
 
