@@ -8,12 +8,13 @@ import numpy as np
 import onnxruntime
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_runtime import kernels
 from compacter_runtime.model_inputs import Array
 from compacter_runtime.providers import choose_providers, require_active
 
 
 def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -> onnxruntime.InferenceSession:
-    """A session of one model.
+    """A session of one model; with kernels, where it runs on CPUs and calls functions for adapters.
 
     Args:
         path: the `.onnx` file.
@@ -35,6 +36,8 @@ def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -
     if not path.is_file():
         raise CompacterError(ErrorCode.E704, "there is no such model", value=str(path), expected="an .onnx file")
     try:
+        if providers[:1] == ["CPUExecutionProvider"] and kernels.calls_adapters(path):
+            kernels.register(options)
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     # ONNX Runtime's exceptions share no base class but Exception.
     except Exception as error:

@@ -4,8 +4,6 @@ What they compute for small drawn shapes is compared with the reference in test_
 """
 
 import logging
-import shutil
-import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compacter_core import native
 from compacter_core.adapter import DType
 from compacter_core.pytorch import SiteAdapter
 from compacter_core.pytorch.convert import to_array
@@ -25,8 +24,7 @@ from compacter_core.reference.bounds import forward_bound, vjp_bound, worst_rati
 from compacter_core.vocabulary import Activation, ProjectionKind
 from tests.pytorch.helpers import backward
 from tests.pytorch.test_fused import as_float64, compacter, plain, site_of
-
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+from tests.support.compilers import needs_compiler
 
 
 @pytest.fixture
@@ -127,45 +125,16 @@ def test_traced_adapters_run_the_plain_operations() -> None:
     assert "addmm" in str(traced.graph)
 
 
-@needs_compiler
-def test_a_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And kept under a name that tells what it is made from; another compiler makes another."""
-    compiler = tmp_path / "counting cc"
-    compiler.write_text(f'#!/bin/sh\necho once >> "{tmp_path}/calls"\nexec cc "$@"\n')
-    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("CC", f"'{compiler}'")
-    assert library.load() is not None
-    assert library.load() is not None
-    assert (tmp_path / "calls").read_text().count("once") == 1
-    monkeypatch.setenv("CC", f"'{compiler}' -g")
-    assert library.load() is not None
-    assert len(list((tmp_path / "cache/compacter-core").iterdir())) == 2
-
-
-@pytest.mark.parametrize("compiler", ["false", "there-is-no-such-compiler"])
-def test_without_a_compiler_the_plain_operations_serve(
-    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("name", ["CC", native.SWITCH])
+def test_without_kernels_the_plain_operations_serve(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("CC", compiler)
+    """Where there is no compiler, with a word, and where they are switched off, without one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, "off")
     with caplog.at_level(logging.WARNING):
         assert library.load() is None
-    assert "adapters run on plain operations" in caplog.text
-    assert compiler in caplog.text
-    assert not list(tmp_path.rglob("*.so"))
-
-
-def test_kernels_are_switched_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setenv(library.SWITCH, "off")
-    assert library.load() is None
-    assert not caplog.text
-
-
-def test_a_cache_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "taken").write_text("a file")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
-    assert library.load() is None
+    assert ("adapters run on plain operations" in caplog.text) == (name == "CC")
 
 
 def test_other_tensors_have_no_kernels() -> None:

@@ -3,7 +3,7 @@
 #ifndef CPU_PRODUCTS_H
 #define CPU_PRODUCTS_H
 
-#include "cpu_vectors.h"
+#include "vectors.h"
 
 #define TILE 4     /* block rows, and rows of P, handled at a time */
 #define AHEAD 1536 /* numbers that are fetched into the cache before they are asked for */

@@ -1,6 +1,6 @@
 /* Vectors as long as the CPU has them, and activations on them. Everything is float32. */
-#ifndef CPU_VECTORS_H
-#define CPU_VECTORS_H
+#ifndef COMPACTER_VECTORS_H
+#define COMPACTER_VECTORS_H
 
 #include <math.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 typedef float vec __attribute__((vector_size(sizeof(float) * LANES)));
 typedef int ivec __attribute__((vector_size(sizeof(int) * LANES)));
 
-/* In the order of `cpu_adapter.ACTIVATIONS`. */
+/* In the order of `compacter_core.pytorch.kernels.cpu_adapter.ACTIVATIONS`. */
 enum activation { GELU_NEW, GELU, RELU, SILU, TANH, IDENTITY };
 
 INLINE long least(long a, long b) { return a < b ? a : b; }
