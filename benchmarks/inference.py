@@ -12,6 +12,8 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
     backbone, sums apart  the same with its residual sums kept from being fused with norms
     merged                one adapter in the graph
     merged, sums apart    one adapter in the graph as `graft --target cpu` makes it from the export
+    merged, kernels       one adapter in the graph as `graft --target cpu --form sublayer` makes it from the export, on
+                          the kernels of compacter_runtime; all other arms are in ONNX Runtime's own operators
     swappable             the same adapter given with the run
     bank                  another adapter in each row, with its own norms and head
     bank, shared norms    another adapter in each row, with its own head
@@ -26,9 +28,9 @@ sums apart, have to be made anew where an older version made them.
 
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
 
-Ratios to the backbone are to the fastest of its three graphs, those to the merged graph to the faster of the two: the
-fastest merged graph's ratio to the backbone compares the best with the best. Ratios to the exported backbone say what
-an adapter costs whoever runs the export as it is.
+Ratios to the backbone are to the fastest of its three graphs, those to the merged graph to the faster of the two in
+ONNX Runtime's own operators: the fastest merged graph's ratio to the backbone compares the best with the best. Ratios
+to the exported backbone say what an adapter costs whoever runs the export as it is.
 
 All arms of a shape run in rounds of random order, each once unmeasured before it is measured; a ratio is the median of
 the ratios of all rounds.
@@ -64,7 +66,7 @@ from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
 
 _BARE: Final = (Arm.BACKBONE, Arm.FUSED, Arm.APART)
-_USUAL: Final = (*_BARE, Arm.MERGED, Arm.MERGED_APART, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
+_USUAL: Final = (*_BARE, Arm.MERGED, Arm.MERGED_APART, Arm.MERGED_KERNELS, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
 _BASES: Final = ("backbone", "exported", "merged", "bank")
 
 

@@ -9,6 +9,7 @@ import onnxruntime
 from benchmarks.inference_models import Arm, Models, another
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
+from compacter_runtime import kernels
 from compacter_runtime.bank import Bank
 from compacter_runtime.choosing import Swappable
 
@@ -42,9 +43,11 @@ def open_session(models: Models, arm: Arm, without: Sequence[str] = ()) -> onnxr
         without: names of ONNX Runtime's optimisers that are switched off.
 
     Raises:
-        RuntimeError: where there is no such pool.
+        RuntimeError: where there is no such pool, or no kernels for the arm that runs on them.
     """
     options = onnxruntime.SessionOptions()
+    if arm is Arm.MERGED_KERNELS and not kernels.register(options):
+        raise RuntimeError(f"there are no kernels here; choose --arms without {arm.value!r}")
     options.log_severity_level = _QUIET
     options.use_per_session_threads = False
     path, switched_off = str(models.path(arm)), list(without)

@@ -57,6 +57,7 @@ class Arm(StrEnum):
     APART = "backbone, sums apart"
     MERGED = "merged"
     MERGED_APART = "merged, sums apart"
+    MERGED_KERNELS = "merged, kernels"
     SWAPPABLE = "swappable"
     BANK = "bank"
     SHARED = "bank, shared norms"
@@ -77,7 +78,7 @@ class Arm(StrEnum):
 
     @property
     def is_merged(self) -> bool:
-        """Whether it is one adapter in one graph, for all rows at once."""
+        """Whether it is one adapter in one graph, for all rows at once, in ONNX Runtime's own operators."""
         return self in (Arm.MERGED, Arm.MERGED_APART)
 
 
@@ -100,8 +101,9 @@ class Models:
             Arm.FUSED: self._fused,
             Arm.APART: self._apart,
             Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
-            Arm.MERGED_APART: self._merged_apart,
-            Arm.ROWS: self._merged_apart,
+            Arm.MERGED_APART: lambda path: self._merged_for_cpu(path, Form.AUTO),
+            Arm.MERGED_KERNELS: lambda path: self._merged_for_cpu(path, Form.SUBLAYER),
+            Arm.ROWS: lambda path: self._merged_for_cpu(path, Form.AUTO),
             Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
             Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
             Arm.SHARED: lambda path: graft_bank(self.path(Arm.BACKBONE), self.without_norms(), path, sums_apart=True),
@@ -180,9 +182,9 @@ class Models:
             ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
 
-    def _merged_apart(self, path: Path) -> None:
+    def _merged_for_cpu(self, path: Path, form: Form) -> None:
         """As `graft --target cpu` makes it. Its precision fp32 leaves the backbone's weights as they are, int8 too."""
-        recipe = Recipe.best_known(choices.Target.CPU, choices.Precision.FP32, Form.AUTO, self.adapter())
+        recipe = Recipe.best_known(choices.Target.CPU, choices.Precision.FP32, form, self.adapter())
         build(self.path(Arm.BACKBONE), self.file, path, recipe)
 
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:

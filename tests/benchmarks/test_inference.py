@@ -20,7 +20,12 @@ from compacter_exporters.verify import verify
 from tests.benchmarks.openings import ARMS, SHAPES
 
 ROOT = Path(__file__).parents[2]
-CPU_GRAPHS = {Arm.MERGED_APART: "merged", Arm.SWAPPABLE: "swappable", Arm.BANK: "bank"}
+CPU_GRAPHS = {
+    Arm.MERGED_APART: ["merged"],
+    Arm.MERGED_KERNELS: ["merged", "--form", "sublayer"],
+    Arm.SWAPPABLE: ["swappable"],
+    Arm.BANK: ["bank"],
+}
 SECONDS = st.floats(0.5, 2.0)
 
 
@@ -48,7 +53,7 @@ def test_graphs_for_cpus_are_those_that_graft_writes(
     models = tiny[precision]
     backbone, measured = models.path(Arm.BACKBONE), models.path(arm)
     written = measured.with_name(f"written-{measured.name}")
-    options = ["--target", "cpu", "--linkage", CPU_GRAPHS[arm]]
+    options = ["--target", "cpu", "--linkage", *CPU_GRAPHS[arm]]
     assert main(["graft", str(backbone), str(models.file), "-o", str(written), *options]) == 0
     assert measured.read_bytes() == written.read_bytes()
     assert verify(measured, models.file).ok
