@@ -118,22 +118,34 @@ INLINE vec centred(const float *y, long j, long count, vec mean) {
     return v - load(less, LANES);
 }
 
+/* The sum of y - mean, or of its squares; four sums at a time, for each addition waits for the one before. */
+INLINE float moment(const float *y, long d, vec mean, int is_squared) {
+    vec sum[4] = {{0}};
+    long j = 0;
+    for (; j + 4 * LANES <= d; j += 4 * LANES)
+        for (int i = 0; i < 4; i++) {
+            vec v = load(y + j + i * LANES, LANES) - mean;
+            sum[i] += is_squared ? v * v : v;
+        }
+    for (; j < d; j += LANES) {
+        vec v = centred(y, j, least(d - j, LANES), mean);
+        sum[0] += is_squared ? v * v : v;
+    }
+    return sum_up(sum[0] + sum[1] + (sum[2] + sum[3]));
+}
+
+INLINE void rescale(const adapter *of, float *y, long j, long count, vec mean, vec scale) {
+    vec gain = load(of->gain + j, count), shift = load(of->shift + j, count);
+    store(y + j, (load(y + j, count) - mean) * scale * gain + shift, count);
+}
+
 /* y = (y - mean) / sqrt(variance + epsilon) gain + shift. */
 INLINE void norm(const adapter *of, float *y) {
-    long d = of->d, whole = d - d % LANES, rest = d - whole;
-    vec sum = load(y + whole, rest), squares = {0};
-    for (long j = 0; j < whole; j += LANES) sum += load(y + j, LANES);
-    vec mean = filled(sum_up(sum) / d);
-    for (long j = 0; j < d; j += LANES) {
-        vec v = centred(y, j, j < whole ? LANES : rest, mean);
-        squares += v * v;
-    }
-    vec scale = filled(1 / sqrtf(sum_up(squares) / d + of->epsilon));
-    for (long j = 0; j < d; j += LANES) {
-        long count = j < whole ? LANES : rest;
-        vec gain = load(of->gain + j, count), shift = load(of->shift + j, count);
-        store(y + j, (load(y + j, count) - mean) * scale * gain + shift, count);
-    }
+    long d = of->d, j = 0;
+    vec mean = filled(moment(y, d, filled(0), 0) / d);
+    vec scale = filled(1 / sqrtf(moment(y, d, mean, 1) / d + of->epsilon));
+    for (; j + LANES <= d; j += LANES) rescale(of, y, j, LANES, mean, scale);
+    if (j < d) rescale(of, y, j, d - j, mean, scale);
 }
 
 /* A tile that sticks out computes its last row again and writes it once. Needs TILE * padded(k) numbers of memory. */
