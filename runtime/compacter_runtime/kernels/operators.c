@@ -14,7 +14,7 @@
 #include "rows.h"
 
 #define DOMAIN "ai.compacter"
-#define PRODUCTS_OF_A_PART 200000 /* starting a thread for fewer takes longer than it saves */
+#define PRODUCTS_OF_A_PART 100000 /* starting a thread for fewer takes longer than it saves */
 #define MAX_RANK 8
 
 static const char *const ACTIVATIONS[] = {"gelu_new", "gelu", "relu", "silu", "tanh", "identity"};
