@@ -35,6 +35,7 @@ compacter graft t5-graphs adapter -o small --linkage swappable --precision int8
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 compacter graft backbone adapter -o quantised --precision int8
 compacter graft backbone adapter -o tuned --tune 1x32 8x128
+compacter graft backbone adapter -o fast --target cpu --form sublayer
 compacter graft backbone adapter -o half --target cuda --precision fp16
 """
 FORMS = ("auto", "bias-last", "bias-first", "column", "fold", "plain", "dissolved", "function", "sublayer")
@@ -76,7 +77,8 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="how sites are written (default: where it is possible bias-last, or where residual sums are kept apart "
         "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); "
         "dissolved: in the weights of the linear layers, for adapters without an activation; function: as calls of a "
-        "function of the model",
+        "function of the model; sublayer: as calls that take in residual sums and norms, fastest on CPUs where "
+        "compacter_runtime's kernels serve",
     )
     parser.add_argument(
         "--linkage",

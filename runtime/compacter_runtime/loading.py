@@ -36,8 +36,7 @@ def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -
     if not path.is_file():
         raise CompacterError(ErrorCode.E704, "there is no such model", value=str(path), expected="an .onnx file")
     try:
-        if providers[:1] == ["CPUExecutionProvider"] and kernels.calls_adapters(path):
-            kernels.register(options)
+        kernels.register_for(path, options, providers)
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     # ONNX Runtime's exceptions share no base class but Exception.
     except Exception as error:

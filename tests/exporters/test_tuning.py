@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,13 +14,15 @@ from onnx import numpy_helper
 
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.forms import Form
+from compacter_exporters.graft import graft
 from compacter_exporters.optimise import measuring, recipe
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
-from compacter_exporters.optimise.measuring import Timing, measure, upper_limit
+from compacter_exporters.optimise.measuring import Timing, measure, timed_session, upper_limit
 from compacter_exporters.optimise.recipe import Recipe
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.tuning import choose, tune
 from compacter_exporters.verify import verify
+from compacter_runtime import kernels
 from tests.exporters.conftest import Exported
 from tests.exporters.test_exports import trained
 
@@ -168,3 +171,16 @@ def test_shapes_are_read_as_they_are_written(batch: int, length: int) -> None:
     shapes: Sequence[Shape] = [Shape.parse(f"{batch}x{length}")]
     assert shapes == [Shape(batch, length)]
     assert str(shapes[0]) == f"{batch}x{length}"
+
+
+def test_graphs_with_calls_are_timed_on_kernels(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, _ = trained("bert")
+    registered: list[onnxruntime.SessionOptions] = []
+    monkeypatch.setattr(kernels, "register", registered.append)
+    for form, sessions in ((Form.PLAIN, 0), (Form.SUBLAYER, 1)):
+        path = tmp_path / f"{form}.onnx"
+        graft(exported("bert", "dynamo"), adapter, path, form=form)
+        timed_session(path, ["CPUExecutionProvider"])
+        assert len(registered) == sessions

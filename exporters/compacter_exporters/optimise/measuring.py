@@ -11,6 +11,8 @@ from typing import Final, TypeVar
 import numpy as np
 import onnxruntime
 
+from compacter_runtime import kernels
+
 Name = TypeVar("Name", bound=str)
 
 _QUIET: Final = 3
@@ -80,7 +82,7 @@ def rounds(
 
 
 def timed_session(path: Path, providers: Sequence[str]) -> onnxruntime.InferenceSession:
-    """A session whose threads do not spin while another one is measured.
+    """A session whose threads do not spin while another one is measured, with kernels where the graph calls them.
 
     Args:
         path: the model.
@@ -89,6 +91,7 @@ def timed_session(path: Path, providers: Sequence[str]) -> onnxruntime.Inference
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    kernels.register_for(path, options, providers)
     return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
 
 

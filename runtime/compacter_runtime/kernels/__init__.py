@@ -6,6 +6,7 @@ the function consists of, which is slower. The C is compiled at the first use, a
 
 import logging
 import platform
+from collections.abc import Sequence
 from functools import cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -52,7 +53,8 @@ def library() -> Path | None:
 def register(options: onnxruntime.SessionOptions) -> bool:
     """Have the adapters of a session on CPUs computed by kernels, where the model calls functions for them.
 
-    `Session`, `Generator` and `Bank` do so themselves. Of use with `graft --form function`; other graphs do not change.
+    `Session` and `Generator` do so themselves. Of use with `graft --form sublayer` and `function`; other graphs do not
+    change.
 
         options = onnxruntime.SessionOptions()
         compacter_runtime.kernels.register(options)
@@ -67,6 +69,21 @@ def register(options: onnxruntime.SessionOptions) -> bool:
         return False
     options.register_custom_ops_library(str(path))
     return True
+
+
+def register_for(model: Path, options: onnxruntime.SessionOptions, providers: Sequence[str]) -> None:
+    """`register`, where a model calls adapters and runs on CPUs.
+
+    Args:
+        model: its `.onnx` file, which exists.
+        options: of the session.
+        providers: ONNX Runtime's names of them, in order of preference.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if providers[:1] == ["CPUExecutionProvider"] and calls_adapters(model):
+        register(options)
 
 
 def calls_adapters(model: Path) -> bool:
