@@ -57,7 +57,8 @@ def open_swappable(
     """Open models that take the same adapters.
 
     Where sums are kept apart from norms, no session fuses the bias of a linear into a norm, and it may as well take
-    up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21). In the form sublayer a call takes that sum (LNK-22).
+    up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21).
+    In the form sublayer a call takes that sum (LNK-22).
     """
     dtype = ir.DataType.from_numpy(description.dtype.memory)
     defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
