@@ -78,7 +78,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); "
         "dissolved: in the weights of the linear layers, for adapters without an activation; function: as calls of a "
         "function of the model; sublayer: as calls that take in residual sums and norms, fastest on CPUs where "
-        "compacter_runtime's kernels serve",
+        "compacter_runtime's kernels serve; also with the linkage swappable",
     )
     parser.add_argument(
         "--linkage",
@@ -128,17 +128,12 @@ def _into_file(args: argparse.Namespace, adapter: Path) -> tuple[dict[str, objec
 
 
 def _open(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
-    """Open one graph for adapters at run time, or those of a directory.
-
-    Raises:
-        CompacterError: E001 for a form, which only a merged adapter has.
-    """
-    if args.form != FORMS[0]:
-        raise CompacterError(ErrorCode.E001, "--form is for the linkage merged", value=args.form, expected=FORMS[0])
+    """Open one graph for adapters at run time, or those of a directory."""
     return (_open_set if is_set(args.backbone) else _open_file)(args, template)
 
 
 def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
+    from compacter_exporters.forms import Form
     from compacter_exporters.linkage.open_set import opener_of
     from compacter_exporters.linkage.opening import open_file
 
@@ -148,20 +143,22 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
     if is_optimised(args):
         report, data = open_optimised(args, backbone, template, output)
     else:
-        report = open_file(backbone, template, output, linkage, opener_of(linkage, sums_apart=False))
+        opener = opener_of(linkage, sums_apart=False, form=Form(args.form))
+        report = open_file(backbone, template, output, linkage, opener)
         data = report.as_dict()
     _copy(companions)
     return data, f"opened {backbone} for adapters ({linkage}): {output} ({len(report.sites)} sites)"
 
 
 def _open_set(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:
+    from compacter_exporters.forms import Form
     from compacter_exporters.linkage.open_set import open_directory
 
     if is_optimised(args):
         report, data = open_set_optimised(args, template)
         without = "no site"
     else:
-        report = open_directory(args.backbone, template, args.output, Linkage(args.linkage))
+        report = open_directory(args.backbone, template, args.output, Linkage(args.linkage), form=Form(args.form))
         data, without = report.as_dict(), "no site, copied"
     lines = [f"opened the graphs of {args.backbone} for adapters ({args.linkage}): {args.output}"]
     lines += [f"  {name}: {len(one.sites)} sites" for name, one in report.graphs.items()]

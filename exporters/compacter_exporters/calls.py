@@ -6,7 +6,7 @@ product: the linear layer's bias, where that has a node of its own, the adapter,
 nothing else reads the sum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import onnx_ir as ir
@@ -61,13 +61,40 @@ def emit_sublayer(
     dense, x = (Dense.of(site), layer.output) if layer.bias_add is None else (before_bias(site, layer), layer.product)
     norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
     kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
-    uses = tuple(last.uses())
     read = [x, around.residual]
     y = _call(model, emitter, kind, read, dense=dense, activation=site.non_linearity, norm=norm)
-    emitter.graph.insert_before(around.add, emitter.nodes)
-    redirect(emitter.graph, last, y, uses)
-    read_shape_of(layer.output, x)
-    drop_unused(last)
+    _take_place(emitter, layer, around, last, read=x, call=y)
+    return y
+
+
+def emit_open_sublayer(
+    model: ir.Model,
+    emitter: Emitter,
+    layer: Linear,
+    tensors: Sequence[ir.Value],
+    *,
+    activation: Activation,
+    around: Surroundings,
+) -> ir.Value:
+    """Put a call in the place of a linear layer's bias and the residual sum, for tensors that are given with a run.
+
+    Never of the norm: without an adapter nothing but r + (m + b) is computed.
+
+    Args:
+        model: gets the function, where it does not have it.
+        emitter: of the site.
+        layer: the linear layer, whose product the adapter reads and is added to.
+        tensors: down.weight, down.bias and up.weight of the adapter for m, and b + bu'.
+        activation: act.
+        around: what follows the layer.
+
+    Returns:
+        r + (m + (act(..) Wu' + (b + bu'))).
+    """
+    m = layer.product
+    signature = Signature(Kind.RESIDUAL, activation, has_bd=True, has_bu=True, dtype=emitter.dtype)
+    y = _call_of(model, emitter, signature, [m, around.residual, *tensors])
+    _take_place(emitter, layer, around, around.sum, read=m, call=y)
     return y
 
 
@@ -75,6 +102,17 @@ def inline_calls(model: ir.Model) -> None:
     """Put the functions of adapters in the place of their calls, in all graphs of a model."""
     if any(domain == DOMAIN for domain, _, _ in model.functions):
         InlinePass(criteria=lambda function: function.domain == DOMAIN)(model)
+
+
+def _take_place(
+    emitter: Emitter, layer: Linear, around: Surroundings, last: ir.Value, *, read: ir.Value, call: ir.Value
+) -> None:
+    """Let whoever reads `last`, the end of a sublayer, read a call instead, and remove what that stands for."""
+    uses = tuple(last.uses())
+    emitter.graph.insert_before(around.add, emitter.nodes)
+    redirect(emitter.graph, last, call, uses)
+    read_shape_of(layer.output, read)
+    drop_unused(last)
 
 
 def _callable(norm: Norm | None, dtype: ir.DataType, opset: int) -> Norm | None:
@@ -96,20 +134,26 @@ def _call(
     norm: Norm | None = None,
 ) -> ir.Value:
     signature = Signature(kind, activation, dense.bd is not None, dense.bu is not None, emitter.dtype)
-    function = signature.function(model.opset_imports.get("", 1))
-    model.functions.setdefault(function.identifier(), function)
-    model.opset_imports[DOMAIN] = _VERSION
-    model.ir_version = max(model.ir_version, _FUNCTIONS_SINCE)
     tensors = {"down.weight": dense.Wd, "down.bias": dense.bd, "up.weight": dense.Wu, "up.bias": dense.bu}
     given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
     slots = () if norm is None else (norm.gain, norm.bias)
     vectors = [slot.value for slot in slots if slot is not None and slot.value is not None]
     attributes = None if norm is None else {"epsilon": norm.epsilon}
-    return emitter.op(
-        signature.name,
-        [*read, *given, *vectors],
-        kind.lower(),
-        like=read[0],
-        attributes=attributes,
-        domain=DOMAIN,
-    )
+    return _call_of(model, emitter, signature, [*read, *given, *vectors], attributes=attributes)
+
+
+def _call_of(
+    model: ir.Model,
+    emitter: Emitter,
+    signature: Signature,
+    inputs: Sequence[ir.Value],
+    *,
+    attributes: Mapping[str, float] | None = None,
+) -> ir.Value:
+    """A call of a function, which the model has then."""
+    function = signature.function(model.opset_imports.get("", 1))
+    model.functions.setdefault(function.identifier(), function)
+    model.opset_imports[DOMAIN] = _VERSION
+    model.ir_version = max(model.ir_version, _FUNCTIONS_SINCE)
+    name = signature.kind.lower()
+    return emitter.op(signature.name, inputs, name, like=inputs[0], attributes=attributes, domain=DOMAIN)

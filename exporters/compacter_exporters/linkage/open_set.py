@@ -5,18 +5,30 @@ from pathlib import Path
 
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.forms import Form
 from compacter_exporters.linkage.bank import open_bank
-from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
+from compacter_exporters.linkage.opening import Opener, OpenSetReport, check_form, open_set
 from compacter_exporters.linkage.swappable import open_swappable
 
 
-def opener_of(linkage: Linkage, *, sums_apart: bool) -> Opener:
-    """How a linkage opens models; `sums_apart` as `graft_swappable`."""
-    return open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart)
+def opener_of(linkage: Linkage, *, sums_apart: bool, form: Form = Form.AUTO) -> Opener:
+    """How a linkage opens models; `sums_apart` and `form` as `graft_swappable`.
+
+    Raises:
+        CompacterError: E001 for a form that the linkage does not have.
+    """
+    check_form(linkage, form)
+    return open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart, form=form)
 
 
 def open_directory(
-    backbone: Path, template: Path | Adapter, output: Path, linkage: Linkage, *, sums_apart: bool = False
+    backbone: Path,
+    template: Path | Adapter,
+    output: Path,
+    linkage: Linkage,
+    *,
+    sums_apart: bool = False,
+    form: Form = Form.AUTO,
 ) -> OpenSetReport:
     """Write the new directory `output`: the backbone's files, with the places of the template open in its graphs.
 
@@ -29,9 +41,10 @@ def open_directory(
         output: created as a whole or not at all.
         linkage: swappable or bank.
         sums_apart: as `graft_swappable`, in the graphs that hold a site.
+        form: as `graft_swappable`.
 
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    opener = opener_of(linkage, sums_apart=sums_apart)
+    opener = opener_of(linkage, sums_apart=sums_apart, form=form)
     return open_set(backbone, template, output, linkage, opener, sums_apart=sums_apart)

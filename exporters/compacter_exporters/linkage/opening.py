@@ -5,9 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from compacter_core.adapter import Adapter
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.forms import Form
 from compacter_exporters.graph_set import load_set
 from compacter_exporters.linkage.opened import Places, describe, find_places
 from compacter_exporters.loaded_graph import load_one
@@ -70,6 +72,23 @@ class OpenSetReport:
         graphs = {name: report.as_dict() for name, report in self.graphs.items()}
         whole = {"linkage": self.linkage, "output": self.output, "fingerprint": self.fingerprint}
         return {**whole, "graphs": graphs, "untouched": list(self.untouched)}
+
+
+def check_form(linkage: Linkage, form: Form) -> None:
+    """Refuse a form that graphs of a linkage do not have.
+
+    Raises:
+        CompacterError: E001.
+    """
+    forms = (Form.AUTO, Form.SUBLAYER) if linkage is Linkage.SWAPPABLE else (Form.AUTO,)
+    if form not in forms:
+        raise CompacterError(
+            ErrorCode.E001,
+            f"the linkage {linkage} does not have this form",
+            value=str(form),
+            expected=" or ".join(forms),
+            remedy="Leave --form out, or use the linkage merged.",
+        )
 
 
 def open_file(
@@ -136,7 +155,7 @@ def _open(models: Sequence[Places], description: Description, opener: Opener, *,
     """
     sums = [node for places in models for node in sums_before_norms(places.model)] if sums_apart else []
     opener(models, description)
-    write_apart(sums)
+    write_apart(node for node in sums if node.graph is not None)  # some are within calls now
 
 
 def _write(places: Places, description: Description, backbone: Path, output: Path, *, before: int) -> OpenReport:

@@ -85,6 +85,7 @@ def unfold(graph: ir.Graph, found: Mapping[str, FoundSite]) -> dict[str, BeforeB
 
 def _unfold(graph: ir.Graph, one: FoundSite) -> BeforeBias | None:
     m = one.linear.product
+    _sum_in_turn(graph, m)
     for total in consumers(m, "Add"):
         delta = other_input(total, m)
         readers = total.outputs[0].consumers()
@@ -105,6 +106,24 @@ def _unfold(graph: ir.Graph, one: FoundSite) -> BeforeBias | None:
         graph.remove(total, safe=True)
         return BeforeBias(m, constant.exact(), reads_product, takes_up_bias=bu is not None)
     return None
+
+
+def _sum_in_turn(graph: ir.Graph, m: ir.Value) -> None:
+    """Write o = m + (v + (b + bu)), as calls have it (LNK-22), as o = (m + v) + (b + bu)."""
+    for last in consumers(m, "Add"):
+        delta = producer_of(other_input(last, m))
+        if delta is None or not is_op(delta, "Add"):
+            continue
+        for v, bias in (tuple(delta.inputs), tuple(reversed(delta.inputs))):
+            if v is None or _summands(bias)[1] is None:
+                continue
+            total = ir.node("Add", [m, v], name=f"{m.name}/total")
+            total.outputs[0].name, total.outputs[0].type, total.outputs[0].shape = f"{m.name}/total", m.type, m.shape
+            graph.insert_before(last, [total])
+            last.replace_input_with(0, total.outputs[0])
+            last.replace_input_with(1, bias)
+            graph.remove(delta, safe=True)
+            break
 
 
 def _summands(bias: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:

@@ -18,17 +18,21 @@ from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.linkage.swappable import SITE_TENSORS, part_input, site_input
 from compacter_exporters.activations import emit_activation
+from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.forms import Form
 from compacter_exporters.graph import Constant
-from compacter_exporters.linkage.insertion import insert
+from compacter_exporters.linkage.insertion import insert, whole_bias
 from compacter_exporters.linkage.opened import Place, Places
-from compacter_exporters.linkage.opening import OpenReport, open_file
+from compacter_exporters.linkage.opening import OpenReport, check_form, open_file
 from compacter_exporters.linkage.swappable_head import open_head
 from compacter_exporters.linkage.values import open_input
 from compacter_exporters.rewire import replace_input
 
 
-def graft_swappable(backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False) -> OpenReport:
+def graft_swappable(
+    backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False, form: Form = Form.AUTO
+) -> OpenReport:
     """Write `output`: the backbone, with the places of the template open for adapters.
 
     Args:
@@ -37,19 +41,24 @@ def graft_swappable(backbone: Path, template: Path | Adapter, output: Path, *, s
             Its values do not matter: it is put in like any other adapter.
         output: the .onnx file to write; in the backbone's directory both share the external data.
         sums_apart: whether residual sums are kept from being fused with norms (`optimise.sums`).
+        form: auto, or sublayer for calls of a function, for which there are kernels.
 
     Raises:
-        CompacterError: as `graft`, and E605 for placements and norms that cannot be opened.
+        CompacterError: as `graft`, E605 for placements and norms that cannot be opened, and E001 for another form.
     """
-    opener = partial(open_swappable, sums_apart=sums_apart)
+    check_form(Linkage.SWAPPABLE, form)
+    opener = partial(open_swappable, sums_apart=sums_apart, form=form)
     return open_file(backbone, template, output, Linkage.SWAPPABLE, opener, sums_apart=sums_apart)
 
 
-def open_swappable(models: Sequence[Places], description: Description, *, sums_apart: bool) -> None:
+def open_swappable(
+    models: Sequence[Places], description: Description, *, sums_apart: bool, form: Form = Form.AUTO
+) -> None:
     """Open models that take the same adapters.
 
     Where sums are kept apart from norms, no session fuses the bias of a linear into a norm, and it may as well take
     up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21).
+    In the form sublayer a call takes that sum (LNK-22).
     """
     dtype = ir.DataType.from_numpy(description.dtype.memory)
     defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
@@ -57,7 +66,7 @@ def open_swappable(models: Sequence[Places], description: Description, *, sums_a
         _open_slots(places, defaults)
         tensors = {site.id: _site_inputs(places, site.id, dtype) for site in description.template.sites}
         for place in places.sites():
-            _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart)
+            _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart, form=form)
         open_head(places)
 
 
@@ -87,17 +96,22 @@ def _site_inputs(places: Places, site_id: str, dtype: ir.DataType) -> list[ir.Va
     ]
 
 
-def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value], *, sums_apart: bool) -> None:
-    home, labels = places.model.graph, {"compacter.site": place.site.id}
+def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value], *, sums_apart: bool, form: Form) -> None:
+    home, labels = places.model, {"compacter.site": place.site.id}
     down, down_bias, up, up_bias = tensors
-    emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home)
+    emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home.graph)
     opset = home.opset_imports.get("", 1)
+    activation, bias_add = places.template.config.non_linearity, place.layer.bias_add
+    if form is Form.SUBLAYER and place.reads_product and bias_add is not None:
+        given = [down, down_bias, up, whole_bias(emitter, place, bias_add, up_bias)]
+        emit_open_sublayer(home, emitter, place.layer, given, activation=activation, around=place.around)
+        return
     in_bias = sums_apart and place.is_before_bias
 
     def delta(x: ir.Value) -> ir.Value:
         z = emitter.op("MatMul", [x, down], "down")
         z = emitter.op("Add", [z, down_bias], "down/biased")
-        a = emit_activation(emitter, places.template.config.non_linearity, z, opset)
+        a = emit_activation(emitter, activation, z, opset)
         v = emitter.op("MatMul", [a, up], "up", like=x)
         return v if in_bias else emitter.op("Add", [v, up_bias], "up/biased", like=x)
 

@@ -8,6 +8,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.description import describes_itself, read_description
 from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.calls import inline_calls
 from compacter_exporters.fused.apart import take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind
@@ -98,6 +99,7 @@ def _files(model: Path) -> list[Path]:
 
 def _graphs_of(file: Path, adapters: Sequence[Adapter]) -> Iterator[_Graph]:
     loaded = load_graph(file)
+    inline_calls(loaded)
     bind(loaded.graph, {})
     regions = regions_of(loaded)
     take_apart(loaded)

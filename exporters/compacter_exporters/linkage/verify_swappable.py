@@ -5,6 +5,7 @@ import numpy as np
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
 from compacter_core.linkage.swappable import swappable_tensors
+from compacter_exporters.calls import inline_calls
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind, choose_heads
@@ -21,6 +22,8 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
         CompacterError: as `verify`, and what giving the adapter to the graph raises.
     """
     real, copy = load_graph(probe.model), load_graph(probe.model)
+    for model in (real, copy):
+        inline_calls(model)
     tensors = swappable_tensors(read_description(real.metadata_props), adapter)
     chosen = inline(real, probe.path)
     inline(copy, probe.path)

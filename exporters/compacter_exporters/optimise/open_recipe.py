@@ -19,7 +19,7 @@ from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_set import load_set
 from compacter_exporters.linkage.open_set import open_directory, opener_of
-from compacter_exporters.linkage.opening import OpenReport, OpenSetReport, open_file
+from compacter_exporters.linkage.opening import OpenReport, OpenSetReport, check_form, open_file
 from compacter_exporters.loaded_graph import load_one
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.optimise.integers import quantise
@@ -53,7 +53,7 @@ def build_open(
         output: the .onnx file to write. In the backbone's directory both share the external data if nothing but the
             opening changes it.
         linkage: swappable or bank.
-        recipe: what to do; its form is for merged graphs and means nothing here.
+        recipe: what to do; its form as `graft_swappable` has it.
         announce: told of every step before it is done.
 
     Raises:
@@ -62,13 +62,13 @@ def build_open(
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     _check_recipe(recipe)
+    opener = opener_of(linkage, sums_apart=recipe.sums_apart, form=recipe.form)
     model = load_one(Path(backbone), loaded).model  # refuses what does not fit, before anything that takes time
     if recipe.changes_weights:
         refuse_overwriting(model, Path(backbone), Path(output))
     with TemporaryDirectory() as name:
         source = _ready(Path(backbone), Path(name), recipe, loaded, announce)
         announce("opening")
-        opener = opener_of(linkage, sums_apart=recipe.sums_apart)
         return open_file(source, loaded, output, linkage, opener, sums_apart=recipe.sums_apart)
 
 
@@ -96,6 +96,7 @@ def build_open_directory(
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     _check_recipe(recipe)
+    check_form(linkage, recipe.form)
     target = Path(output)
     graphs = load_set(Path(backbone), loaded)  # refuses what does not fit, before anything that takes time
     with atomic_directory(target) as directory, TemporaryDirectory() as name:
@@ -103,7 +104,9 @@ def build_open_directory(
         graphs.copy_besides(graphs.graphs, directory)
         sources = [_ready(graph.path, folder, recipe, loaded, announce) for graph in graphs.graphs]
         announce("opening")
-        report = open_directory(sources[0].parent, loaded, folder / "opened", linkage, sums_apart=recipe.sums_apart)
+        report = open_directory(
+            sources[0].parent, loaded, folder / "opened", linkage, sums_apart=recipe.sums_apart, form=recipe.form
+        )
         made = {source.name: folder / "opened" / source.name for source in sources}
         saved = save_together(made, directory, sums_apart=recipe.sums_apart)
     return replace(report, output=str(target), graphs=saved_reports(report.graphs, target, saved))
