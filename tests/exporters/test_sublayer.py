@@ -20,6 +20,7 @@ from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
+from compacter_runtime.loading import open_session, run_session
 from tests.exporters.branches import in_branches
 from tests.exporters.conftest import Exported
 from tests.exporters.quantising import Int8, int8
@@ -39,7 +40,10 @@ def assert_same_numbers(backbone: Path, adapter: Adapter, *, form: Form = Form.S
     model = onnx.load(folder / "sublayer.onnx")
     feed = {value.name: np.array([True]) for value in model.graph.input} | {"input_ids": TOKENS}
     expected = by_onnxruntime(folder / "plain.onnx", feed)
-    for one in (by_onnxruntime(folder / "sublayer.onnx", feed), by_reference(model, feed)):
+    results = [by_onnxruntime(folder / "sublayer.onnx", feed), by_reference(model, feed)]
+    # With kernels, where there is a compiler.
+    results.append(run_session(open_session(folder / "sublayer.onnx", ["cpu"], None), None, feed, list(feed))[0])
+    for one in results:
         assert one.dtype == expected.dtype
         numbers = Numbers.of(ir.DataType.from_numpy(expected.dtype))
         assert agreement({"logits": expected}, {"logits": one}, numbers).ok

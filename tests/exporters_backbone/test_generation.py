@@ -10,12 +10,14 @@ import torch
 from compacter_core.config import ATTACH_PRESETS
 from compacter_core.pytorch import detach
 from compacter_exporters.choices import MERGED_DECODER_FILE, Backend
+from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
 from compacter_exporters.graft_set import graft_directory
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_check import RELATIVE_LIMIT
 from compacter_exporters.verify import verify
 from compacter_runtime.decoder import GraphDecoder
+from compacter_runtime.kernels import calls_adapters
 from tests.exporters_backbone.backends import BACKENDS
 from tests.exporters_backbone.generators import (
     MODEL_TYPES,
@@ -80,6 +82,22 @@ def test_greedy_tokens_are_pytorchs_in_every_placement(generator: Generator, tmp
             tokens, _ = greedy_in_graphs(GraphDecoder.load(merged, merged=both_in_one), prompts.numpy())
             np.testing.assert_array_equal(tokens, expected.numpy())
         detach(model)
+
+
+@pytest.mark.spec("ONX-54")
+def test_greedy_tokens_on_kernels_are_pytorchs(generator: Generator, tmp_path: Path) -> None:
+    """The decoder opens its sessions with kernels for the calls, where there is a compiler."""
+    model, prompts, merged = generator.model, generator.prompts, tmp_path / "merged"
+    adapter = trained(model)
+    expected = generated(model, prompts, beams=1)
+    detach(model)
+    if generator.is_encoder_decoder:
+        graft_directory(generator.graphs, adapter, merged, form=Form.SUBLAYER)
+    else:
+        graft(generator.graphs / "model.onnx", adapter, merged / "model.onnx", form=Form.SUBLAYER)
+    assert all(calls_adapters(path) for path in merged.glob("*.onnx"))
+    tokens, _ = greedy_in_graphs(GraphDecoder.load(merged), prompts.numpy())
+    np.testing.assert_array_equal(tokens, expected.numpy())
 
 
 @pytest.mark.spec("ONX-4")
