@@ -58,7 +58,7 @@ def emit_sublayer(
     Returns:
         r + o, or N of it.
     """
-    dense, x = (Dense.of(site), layer.output) if layer.bias_add is None else (before_bias(site, layer), layer.product)
+    dense, x = (Dense.of(site), layer.output) if layer.last_add is None else (before_bias(site, layer), layer.product)
     norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
     kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
     read = [x, around.residual]

@@ -74,6 +74,11 @@ class Linear:
         return last.outputs[0]
 
     @property
+    def last_add(self) -> ir.Node | None:
+        """The node that adds the bias, where nothing reshapes its result: m and h have the same shape then."""
+        return None if self.reshape is not None else self.bias_add
+
+    @property
     def bias_or_zero(self) -> Array:
         """The bias [out]; zeros where the graph has none, since some exporters drop a bias that is all zero."""
         return np.zeros(self.weight.shape[1], numpy_type(self.dtype)) if self.bias is None else self.bias

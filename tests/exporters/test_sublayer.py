@@ -152,6 +152,17 @@ def test_quantised_backbones(exported: Exported, tmp_path: Path) -> None:
     assert verified.ok, verified.as_text()
 
 
+@pytest.mark.spec("ONX-54")
+@pytest.mark.parametrize("form", [Form.SUBLAYER, Form.FUNCTION])
+def test_products_that_are_brought_into_shape_behind_their_bias(tmp_path: Path, form: Form) -> None:
+    """Quantised Gemms: the residual has the shape of h, not of m."""
+    backbone, adapter = built(tmp_path)
+    quantised, merged = int8(as_gemms(backbone), tmp_path / "int8.onnx", Int8()), tmp_path / "merged.onnx"
+    graft(quantised, adapter, merged, form=form)
+    verified = verify(merged, adapter)
+    assert verified.ok, verified.as_text()
+
+
 @pytest.mark.spec("ONX-54", "ONX-21")
 @pytest.mark.parametrize("damage", ["body", "gain"])
 def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:

@@ -101,9 +101,9 @@ def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value], *, sum
     down, down_bias, up, up_bias = tensors
     emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home.graph)
     opset = home.opset_imports.get("", 1)
-    activation, bias_add = places.template.config.non_linearity, place.layer.bias_add
-    if form is Form.SUBLAYER and place.reads_product and bias_add is not None:
-        given = [down, down_bias, up, whole_bias(emitter, place, bias_add, up_bias)]
+    activation, last = places.template.config.non_linearity, place.layer.last_add
+    if form is Form.SUBLAYER and place.reads_product and last is not None:
+        given = [down, down_bias, up, whole_bias(emitter, place, last, up_bias)]
         emit_open_sublayer(home, emitter, place.layer, given, activation=activation, around=place.around)
         return
     in_bias = sums_apart and place.is_before_bias
