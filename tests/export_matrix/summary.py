@@ -16,7 +16,8 @@ A cell sums up the backbones: how many models are within their bounds, of how ma
 the backbone alone, which has no bounds, how many models there are. Then the largest error of an adapter, norm or head
 over its derived bound, and "=" where every model has as many fused operators after ONNX Runtime's optimiser as its
 backbone, not counting those in adapters, or how many models have fewer: "≠ 3". The forms bias-first and column lack
-SkipLayerNormalization on purpose: residual sums that are not fused with norms are faster on CPUs (ONX-52)."""
+SkipLayerNormalization on purpose: residual sums that are not fused with norms are faster on CPUs (ONX-52). In the form
+sublayer norms are within calls, which these sessions run without kernels (ONX-54)."""
 TRAINED_LEGEND: Final = """\
 The accuracy of the model on the labelled rows, the share of its answers that are those of PyTorch's float32 model, and
 the largest difference of a logit between the two over the largest logit. The head of the backbone alone is not trained:
