@@ -23,6 +23,7 @@ from compacter_exporters.functions import DOMAIN
 from compacter_exporters.graft import graft
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
+from compacter_runtime.loading import open_session, run_session
 from tests.exporters.branches import in_branches
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
 from tests.exporters.test_branches import without_head
@@ -64,22 +65,39 @@ def by_reference(model: onnx.ModelProto, feed: dict[str, Array]) -> Array:
     return np.asarray(results[0])
 
 
-def assert_same_numbers(backbone: Path, adapter: Adapter) -> onnx.ModelProto:
-    """Grafts both forms, compares them in two runtimes, verifies and extracts; the model with functions."""
-    folder = backbone.parent
-    for form in (Form.PLAIN, Form.FUNCTION):
-        report = graft(backbone, adapter, folder / f"{form}.onnx", form=form)
-        assert set(report.forms.values()) == {form.value}
-    model = onnx.load(folder / "function.onnx")
+def by_session(path: Path, feed: dict[str, Array]) -> Array:
+    """By the runtime's own session: with kernels, where there is a compiler."""
+    return run_session(open_session(path, ["cpu"], None), None, feed, list(feed))[0]
+
+
+def assert_same_numbers(
+    backbone: Path, adapter: Adapter, *, form: Form = Form.FUNCTION, written: Form | None = None
+) -> onnx.ModelProto:
+    """Grafts plain and a form with calls, compares them in two runtimes and on kernels, verifies and extracts.
+
+    Args:
+        backbone: the backbone's file.
+        adapter: the adapter.
+        form: what is asked for.
+        written: what the sites have then, where it is another one.
+
+    Returns:
+        The model with calls.
+    """
+    plain, called = backbone.with_name("plain.onnx"), backbone.with_name("called.onnx")
+    graft(backbone, adapter, plain, form=Form.PLAIN)
+    report = graft(backbone, adapter, called, form=form)
+    assert set(report.forms.values()) == {written or form}
+    model = onnx.load(called)
     feed = {value.name: np.array([True]) for value in model.graph.input} | {"input_ids": TOKENS}
-    expected = by_onnxruntime(folder / "plain.onnx", feed)
-    for one in (by_onnxruntime(folder / "function.onnx", feed), by_reference(model, feed)):
+    expected = by_onnxruntime(plain, feed)
+    for one in (by_onnxruntime(called, feed), by_reference(model, feed), by_session(called, feed)):
         assert one.dtype == expected.dtype
         numbers = Numbers.of(ir.DataType.from_numpy(expected.dtype))
         assert agreement({"logits": expected}, {"logits": one}, numbers).ok
-    verified = verify(folder / "function.onnx", adapter)
+    verified = verify(called, adapter)
     assert verified.ok, verified.as_text()
-    assert extract(folder / "function.onnx") == adapter_bytes(adapter)
+    assert extract(called) == adapter_bytes(adapter)
     return model
 
 

@@ -1,26 +1,22 @@
 """The form sublayer: the end of a sublayer as one call, with the numbers of the plain form in two runtimes."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
-from compacter_core.adapter import Adapter
 from compacter_core.cli.main import main
 from compacter_core.config import ATTACH_PRESETS
 from compacter_core.format.writer import adapter_bytes
 from compacter_core.vocabulary import Activation, Input, NormStyle, Skip
-from compacter_exporters.agreement import agreement
-from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
 from compacter_exporters.functions import DOMAIN
 from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
-from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
-from compacter_runtime.loading import open_session, run_session
+from tests.exporters import test_functions
 from tests.exporters.branches import in_branches
 from tests.exporters.conftest import Exported
 from tests.exporters.quantising import Int8, int8
@@ -28,29 +24,9 @@ from tests.exporters.stacks import StackOptions
 from tests.exporters.test_bias_first import as_gemms
 from tests.exporters.test_branches import without_head
 from tests.exporters.test_exports import trained
-from tests.exporters.test_functions import TOKENS, built, by_onnxruntime, by_reference
+from tests.exporters.test_functions import built
 
-
-def assert_same_numbers(backbone: Path, adapter: Adapter, *, form: Form = Form.SUBLAYER) -> onnx.ModelProto:
-    """Grafts plain and sublayer, compares them in two runtimes, verifies and extracts; the model with calls."""
-    folder = backbone.parent
-    graft(backbone, adapter, folder / "plain.onnx", form=Form.PLAIN)
-    report = graft(backbone, adapter, folder / "sublayer.onnx", form=Form.SUBLAYER)
-    assert set(report.forms.values()) == {form.value}
-    model = onnx.load(folder / "sublayer.onnx")
-    feed = {value.name: np.array([True]) for value in model.graph.input} | {"input_ids": TOKENS}
-    expected = by_onnxruntime(folder / "plain.onnx", feed)
-    results = [by_onnxruntime(folder / "sublayer.onnx", feed), by_reference(model, feed)]
-    # With kernels, where there is a compiler.
-    results.append(run_session(open_session(folder / "sublayer.onnx", ["cpu"], None), None, feed, list(feed))[0])
-    for one in results:
-        assert one.dtype == expected.dtype
-        numbers = Numbers.of(ir.DataType.from_numpy(expected.dtype))
-        assert agreement({"logits": expected}, {"logits": one}, numbers).ok
-    verified = verify(folder / "sublayer.onnx", adapter)
-    assert verified.ok, verified.as_text()
-    assert extract(folder / "sublayer.onnx") == adapter_bytes(adapter)
-    return model
+assert_same_numbers = partial(test_functions.assert_same_numbers, form=Form.SUBLAYER)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
@@ -82,7 +58,7 @@ def test_every_placement(tmp_path: Path, preset: str, norm_style: NormStyle) -> 
     attach = ATTACH_PRESETS[preset]
     is_whole = attach.input is Input.SUBLAYER_OUTPUT and attach.skip is Skip.SUBLAYER_OUTPUT
     backbone, adapter = built(tmp_path, StackOptions(norm_style=norm_style), preset=preset)
-    model = assert_same_numbers(backbone, adapter, form=Form.SUBLAYER if is_whole else Form.FUNCTION)
+    model = assert_same_numbers(backbone, adapter, written=Form.SUBLAYER if is_whole else Form.FUNCTION)
     kind = "Delta" if not is_whole else "Norm" if norm_style is NormStyle.POST else "Residual"
     assert [function.name.partition("_")[0] for function in model.functions] == [kind]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 
@@ -17,6 +18,8 @@ from compacter_core.linkage.description import read_description
 from compacter_core.linkage.kinds import Linkage
 from compacter_core.linkage.swappable import swappable_tensors
 from compacter_core.vocabulary import NormStyle
+from compacter_exporters.agreement import agreement
+from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
 from compacter_exporters.functions import DOMAIN
 from compacter_exporters.linkage.open_set import opener_of
@@ -57,6 +60,10 @@ def logits(path: Path, adapter: Adapter | None = None, *, kernel: bool = False, 
     return np.asarray(session.run(["logits"], INPUTS | tensors)[0])
 
 
+def agrees(got: Array, expected: Array) -> bool:
+    return agreement({"logits": expected}, {"logits": got}, Numbers.of(ir.DataType.FLOAT)).ok
+
+
 def calls(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path).graph.node if node.domain == DOMAIN]
 
@@ -78,7 +85,7 @@ def test_numbers(tmp_path: Path, norm_style: NormStyle, kernel: bool, sums_apart
     other = make_adapter(stack, projection=Projection.compacter(phm_dim=2), bottleneck=6, seed=9)
     for one in (adapter, other):
         expected = logits(plain, one)
-        assert np.abs(logits(path, one, kernel=kernel) - expected).max() <= 2e-5 * np.abs(expected).max()
+        assert agrees(logits(path, one, kernel=kernel), expected)
         report = verify(path, one)
         assert report.ok, report.as_text()
         assert set(report.forms.values()) == {"before_bias"}
@@ -125,7 +132,7 @@ def test_packed_adapters(tmp_path: Path) -> None:
     session = Session(path)
     expected = logits(path, adapter)
     result = session.run(INPUTS, adapter=packed)["logits"]
-    assert np.abs(result - expected).max() <= 2e-5 * np.abs(expected).max()
+    assert agrees(result, expected)
 
 
 def onnx_metadata(path: Path) -> list[tuple[str, str]]:

@@ -98,6 +98,15 @@ def check_values(model: Path, providers: list[str] | None = None) -> None:
     assert worst_ratio(y, delta(SITE, X), delta_bound(SITE, X, storage=DType.F32, accumulate=DType.F32)) <= 1
 
 
+def warning_of(model: Path, caplog: pytest.LogCaptureFixture) -> str:
+    """The one that is logged for two sessions, whose values are right."""
+    with caplog.at_level(logging.WARNING):
+        check_values(model)
+        check_values(model)
+    (record,) = caplog.records
+    return record.getMessage()
+
+
 @needs_compiler
 def test_it_is_compiled_once_and_kept(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for all sessions and processes."""
@@ -137,11 +146,7 @@ def test_without_a_compiler_the_function_serves(
     """With one warning for all sessions."""
     monkeypatch.setenv("CC", compiler)
     model = write_model(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        check_values(model)
-        check_values(model)
-    (record,) = caplog.records
-    assert "adapters run on plain operations" in record.getMessage()
+    assert "adapters run on plain operations" in warning_of(model, caplog)
     assert not kernels.register(onnxruntime.SessionOptions())
 
 
@@ -153,11 +158,8 @@ def test_what_onnx_runtime_refuses(
     (tmp_path / "empty.c").write_text("int nothing;\n")
     monkeypatch.setattr(kernels, "_SOURCE", tmp_path / "empty.c")
     model = write_model(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        check_values(model)
-        check_values(model)
-    (record,) = caplog.records
-    assert "ONNX Runtime refused" in record.getMessage()
+    warning = warning_of(model, caplog)
+    assert "ONNX Runtime refused" in warning and f"{native.SWITCH}=off" in warning
 
 
 def test_kernels_are_switched_off(

@@ -44,7 +44,10 @@ def library() -> Path | None:
     # ONNX Runtime's exceptions share no base class but Exception.
     except Exception as error:
         _LOGGER.warning(
-            "adapters run on plain operations, which are slower, for ONNX Runtime refused kernels: %s", error
+            "adapters run on plain operations, which are slower, for ONNX Runtime refused kernels: %s (%s=off "
+            "leaves them out without a word)",
+            error,
+            native.SWITCH,
         )
         return None
     return path
