@@ -39,6 +39,33 @@ INLINE float total(vec v) {
     return sum;
 }
 
+#if LANES == 16 && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HALVES 1
+#endif
+#endif
+
+/* The sums of the numbers of each of 16 vectors. With shuffles two vectors become one of half as many summands each, four
+   times; that leaves sums in the order of their numbers' bits read backwards. */
+INLINE void sum_each(vec v[16], float sums[16]) {
+#ifdef HALVES
+    for (int i = 0; i < 8; i++)
+        v[i] = __builtin_shufflevector(v[i], v[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               __builtin_shufflevector(v[i], v[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    for (int i = 0; i < 4; i++)
+        v[i] = __builtin_shufflevector(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+               __builtin_shufflevector(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    for (int i = 0; i < 2; i++)
+        v[i] = __builtin_shufflevector(v[i], v[i + 2], 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+               __builtin_shufflevector(v[i], v[i + 2], 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    vec one = __builtin_shufflevector(v[0], v[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+              __builtin_shufflevector(v[0], v[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    store(sums, __builtin_shufflevector(one, one, 0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15), LANES);
+#else
+    for (int i = 0; i < 16; i++) sums[i] = total(v[i]);
+#endif
+}
+
 INLINE vec chosen(ivec where, vec yes, vec no) {
     ivec a, b;
     memcpy(&a, &yes, sizeof a);

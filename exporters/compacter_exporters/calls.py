@@ -12,12 +12,13 @@ from typing import Final
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from compacter_core.adapter import SiteParameters
+from compacter_core.adapter import Array, SiteParameters
 from compacter_core.linkage.dense import Dense
+from compacter_core.linkage.factors import Factors
 from compacter_core.vocabulary import Activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import before_bias
-from compacter_exporters.functions import DOMAIN, Kind, Signature
+from compacter_exporters.functions import DOMAIN, Kind, Signature, Weights
 from compacter_exporters.linears import Linear
 from compacter_exporters.norms import Norm, is_alone
 from compacter_exporters.rewire import drop_unused, read_shape_of, redirect
@@ -39,8 +40,7 @@ def calls_of(model: ir.Model, emitter: Emitter, site: SiteParameters) -> Callabl
         emitter: of the site.
         site: its adapter.
     """
-    dense = Dense.of(site)
-    return lambda x: _call(model, emitter, Kind.DELTA, [x], dense=dense, activation=site.non_linearity)
+    return lambda x: _call(model, emitter, Kind.DELTA, [x], site=site, dense=Dense.of(site))
 
 
 def emit_sublayer(
@@ -62,7 +62,7 @@ def emit_sublayer(
     norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
     kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
     read = [x, around.residual]
-    y = _call(model, emitter, kind, read, dense=dense, activation=site.non_linearity, norm=norm)
+    y = _call(model, emitter, kind, read, site=site, dense=dense, norm=norm)
     _take_place(emitter, layer, around, last, read=x, call=y)
     return y
 
@@ -129,12 +129,22 @@ def _call(
     kind: Kind,
     read: Sequence[ir.Value],
     *,
+    site: SiteParameters,
     dense: Dense,
-    activation: Activation,
     norm: Norm | None = None,
 ) -> ir.Value:
-    signature = Signature(kind, activation, dense.bd is not None, dense.bu is not None, emitter.dtype)
-    tensors = {"down.weight": dense.Wd, "down.bias": dense.bd, "up.weight": dense.Wu, "up.bias": dense.bu}
+    """A call with a site's weights, or their factors where these are fewer products, and the biases of `dense`."""
+    factors = Factors.of(site)
+    weights = Weights.FACTORS if factors.are_fewer else Weights.DENSE
+    signature = Signature(
+        kind, site.non_linearity, dense.bd is not None, dense.bu is not None, emitter.dtype, weights=weights
+    )
+    down: dict[str, Array | None] = {"down.weight": dense.Wd}
+    up: dict[str, Array | None] = {"up.weight": dense.Wu}
+    if weights.are_factors:
+        down = {"down.mixing": factors.Md, "down.factor": factors.Pd}
+        up = {"up.mixing": factors.Mu, "up.factor": factors.Pu}
+    tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}
     given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
     slots = () if norm is None else (norm.gain, norm.bias)
     vectors = [slot.value for slot in slots if slot is not None and slot.value is not None]

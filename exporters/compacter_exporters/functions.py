@@ -2,19 +2,25 @@
 
 With delta = act(x Wd + bd) Wu' + bu',
 
-    function   delta = Delta_<activation>[_bd][_bu]_<type>(x, Wd, [bd,] Wu' [, bu'])
-    sublayer   y = Residual_<activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
-               y = Norm_<activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
+    function   delta = Delta_<weights><activation>[_bd][_bu]_<type>(x, Wd, [bd,] Wu' [, bu'])
+    sublayer   y = Residual_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
+               y = Norm_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
+
+With the weights `factors_` two inputs, M [k, n, w] and P [w, m], stand in the place of each weight W^T = M P, with n and
+m as one axis (`compacter_core.linkage.factors`). With `rows_` each row of the batch has tensors of its own, [B, 1, ...].
 
 Activations are spelt out in operators that every runtime has inside functions: Gelu is a function itself. A session
 that knows an operator with a function's name and domain runs it in its place: `compacter_runtime.kernels` has operators
-for all of them in float32, which take one pass over hidden states.
+for all of them in float32, which take one pass over hidden states. A session without them multiplies constant factors
+out once, when it is opened.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
@@ -35,6 +41,25 @@ class Kind(StrEnum):
     NORM = "Norm"
 
 
+class Weights(StrEnum):
+    """How a function takes the weights of the projections."""
+
+    DENSE = ""
+    ROWS = "rows_"
+    FACTORS = "factors_"
+    FACTORS_OF_ROWS = "factors_rows_"
+
+    @property
+    def are_factors(self) -> bool:
+        """Whether each weight is two inputs."""
+        return self in (Weights.FACTORS, Weights.FACTORS_OF_ROWS)
+
+    @property
+    def are_by_row(self) -> bool:
+        """Whether each row of the batch has its own."""
+        return self in (Weights.ROWS, Weights.FACTORS_OF_ROWS)
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a function is called and computes.
@@ -45,6 +70,7 @@ class Signature:
         has_bd: whether there is a bias of the down-projection.
         has_bu: whether there is one of the up-projection.
         dtype: of all its tensors.
+        weights: how it takes them.
     """
 
     kind: Kind
@@ -52,38 +78,39 @@ class Signature:
     has_bd: bool
     has_bu: bool
     dtype: ir.DataType
+    weights: Weights = Weights.DENSE
 
     @property
     def name(self) -> str:
         """What it is called."""
         biases = f"{'_bd' if self.has_bd else ''}{'_bu' if self.has_bu else ''}"
-        return f"{self.kind.value}_{self.activation.value}{biases}_{self.dtype.name}"
+        return f"{self.kind.value}_{self.weights.value}{self.activation.value}{biases}_{self.dtype.name}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Its inputs in their order."""
-        there = {
-            "x": True,
-            "r": self.kind is not Kind.DELTA,
-            "down_weight": True,
-            "down_bias": self.has_bd,
-            "up_weight": True,
-            "up_bias": self.has_bu,
-            "gain": self.kind is Kind.NORM,
-            "shift": self.kind is Kind.NORM,
-        }
-        return tuple(name for name, is_there in there.items() if is_there)
+        side = ("mixing", "factor") if self.weights.are_factors else ("weight",)
+        down, up = ([f"{name}_{tensor}" for tensor in side] for name in ("down", "up"))
+        return (
+            "x",
+            *(["r"] if self.kind is not Kind.DELTA else []),
+            *down,
+            *(["down_bias"] if self.has_bd else []),
+            *up,
+            *(["up_bias"] if self.has_bu else []),
+            *(["gain", "shift"] if self.kind is Kind.NORM else []),
+        )
 
     def function(self, opset: int) -> ir.Function:
         """The function, in operators of an opset."""
         given = {name: ir.val(name, self.dtype) for name in self.inputs}
         body = ir.Graph(list(given.values()), [], nodes=[], opset_imports={"": opset})
         emitter = _Body(body, "delta", self.dtype, {})
-        z = emitter.op("MatMul", [given["x"], given["down_weight"]], "down")
+        z = emitter.op("MatMul", [given["x"], self._weight(emitter, given, "down")], "down")
         if self.has_bd:
             z = emitter.op("Add", [z, given["down_bias"]], "down/bias")
         a = emit_activation(emitter, self.activation, z, _SPELT_OUT)
-        y = emitter.op("MatMul", [a, given["up_weight"]], "up")
+        y = emitter.op("MatMul", [a, self._weight(emitter, given, "up")], "up")
         if self.has_bu:
             y = emitter.op("Add", [y, given["up_bias"]], "up/bias")
         if self.kind is not Kind.DELTA:
@@ -98,11 +125,36 @@ class Signature:
         body.outputs.append(y)
         return ir.Function(DOMAIN, self.name, graph=body, attributes=attributes)
 
+    def _weight(self, emitter: "_Body", given: Mapping[str, ir.Value], side: str) -> ir.Value:
+        """Wd or Wu', [in, out] or [B, in, out]."""
+        by_row = self.weights.are_by_row
+
+        def of_rows(name: str) -> ir.Value:
+            """A tensor without the axis of size 1 behind the rows; Squeeze has changed between opsets."""
+            first = emitter.constant(f"{name}/first", np.array(0), ir.DataType.INT64)
+            return emitter.op("Gather", [given[name], first], name, attributes={"axis": 1})
+
+        if not self.weights.are_factors:
+            name = f"{side}_weight"
+            return of_rows(name) if by_row else given[name]
+        M = of_rows(f"{side}_mixing") if by_row else given[f"{side}_mixing"]
+        blocks = emitter.op("MatMul", [M, given[f"{side}_factor"]], f"{side}/blocks")
+        if by_row:
+            shape = emitter.constant(f"{side}/shape", np.array([0, 0, -1]), ir.DataType.INT64)
+            W = emitter.op("Reshape", [blocks, shape], f"{side}/turned")
+        else:
+            W = emitter.op("Flatten", [blocks], f"{side}/turned", attributes={"axis": 1})  # k may be 0
+        if side == "up":
+            return W
+        axes = [0, 2, 1] if by_row else [1, 0]
+        return emitter.op("Transpose", [W], f"{side}/weight", attributes={"perm": axes})
+
 
 class _Body(Emitter):
     """Collects the nodes of a function, where constants are nodes."""
 
-    def constant(self, name: str, values: Array) -> ir.Value:
-        """A Constant node."""
-        tensor = ir.Tensor(values.astype(self.dtype.numpy()), self.dtype, name=name)
+    def constant(self, name: str, values: Array, dtype: ir.DataType | None = None) -> ir.Value:
+        """A Constant node, of the function's type or another one."""
+        dtype = dtype or self.dtype
+        tensor = ir.Tensor(values.astype(dtype.numpy()), dtype, name=name)
         return self.op("Constant", [], name, attributes={"value": tensor})

@@ -1,8 +1,11 @@
 /* Operators for ONNX Runtime that stand in for the functions of grafted models (ONX-36, ONX-54), under their names:
 
-       Delta_<activation>[_bd][_bu]_FLOAT(x, Wd, [bd,] Wu [, bu])          y = act(x Wd + bd) Wu + bu
-       Residual_<activation>[_bd][_bu]_FLOAT(x, r, Wd, [bd,] Wu [, bu])    y = r + (x + (act(x Wd + bd) Wu + bu))
-       Norm_<activation>[_bd][_bu]_FLOAT(x, r, Wd, [bd,] Wu [, bu], gain, shift)    the layer norm of that, with epsilon
+       Delta_<weights><activation>[_bd][_bu]_FLOAT(x, down, [bd,] up [, bu])         y = act(x Wd + bd) Wu + bu
+       Residual_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu])   y = r + (x + (act(x Wd + bd) Wu + bu))
+       Norm_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu], gain, shift)    the layer norm of that
+
+   where down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: M and P of `factors.h`.
+   With `rows_`, all tensors have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may gain and shift.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -10,24 +13,27 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "factors.h"
 #include "onnxruntime_abi.h"
-#include "rows.h"
 
 #define DOMAIN "ai.compacter"
 #define PRODUCTS_OF_A_PART 100000 /* starting a thread for fewer takes longer than it saves */
+#define PASSES 8 /* over a row: what moving and norming it costs, in products */
 #define MAX_RANK 8
 
 static const char *const ACTIVATIONS[] = {"gelu_new", "gelu", "relu", "silu", "tanh", "identity"};
 static const char *const KINDS[] = {"Delta", "Residual", "Norm"};
+static const char *const WEIGHTS[] = {"", "rows_", "factors_", "factors_rows_"};
 enum kind { DELTA, RESIDUAL, NORM };
-enum { MOST_INPUTS = 8, OF_KIND = 4 * sizeof ACTIVATIONS / sizeof *ACTIVATIONS, OPERATORS = (NORM + 1) * OF_KIND };
+enum { MOST_INPUTS = 10, ACTIVATED = 4 * sizeof ACTIVATIONS / sizeof *ACTIVATIONS, OF_KIND = 4 * ACTIVATED };
+enum { OPERATORS = (NORM + 1) * OF_KIND };
 
 typedef struct {
     abi_operator shared; /* first: ONNX Runtime hands out its address */
     enum kind kind;
     long activation;
-    int has_bd, has_bu;
-    char name[48];
+    int has_factors, is_by_row, has_bd, has_bu;
+    char name[64];
 } operator;
 
 typedef struct {
@@ -43,13 +49,105 @@ typedef struct {
 } tensor;
 
 typedef struct {
-    adapter of;
-    long rows, tiles, parts;
+    const kernel *self;
+    const tensor *given;
+    float *y;
+    adapter first; /* that of the first entry, whose sizes all have */
+    long rows, entries, tiles, parts;
     int failed;
 } job;
 
 static int count_inputs(const operator *of) {
-    return 3 + (of->kind != DELTA) + of->has_bd + of->has_bu + 2 * (of->kind == NORM);
+    return 3 + (of->kind != DELTA) + 2 * of->has_factors + of->has_bd + of->has_bu + 2 * (of->kind == NORM);
+}
+
+/* ---- What a run is given. ---- */
+
+/* The inputs that are still to be taken, for one row of the batch. */
+typedef struct {
+    const tensor *next;
+    int64_t entries, entry;
+    int is_by_row, fit;
+} inputs_left;
+
+/* The numbers of the next input, [axes] or, by row, [entries, 1, axes] at the entry. */
+static const float *take(inputs_left *of, int is_by_row, size_t rank, const int64_t *axes) {
+    const tensor *one = of->next++;
+    const float *data = one->data;
+    size_t first = is_by_row ? 2 : 0;
+    int64_t size = 1;
+    of->fit &= one->rank == first + rank;
+    if (!of->fit) return NULL;
+    if (is_by_row) of->fit &= one->sizes[0] == of->entries && one->sizes[1] == 1;
+    for (size_t axis = 0; axis < rank; axis++) {
+        of->fit &= one->sizes[first + axis] == axes[axis];
+        size *= axes[axis];
+    }
+    return is_by_row ? data + of->entry * size : data;
+}
+
+static const float *vector(inputs_left *of, int is_there, int64_t size) {
+    return is_there ? take(of, of->is_by_row, 1, &size) : NULL;
+}
+
+/* A vector of the norm, which rows may share. */
+static const float *of_norm(inputs_left *of, int is_there, int64_t size) {
+    return is_there ? take(of, of->is_by_row && of->next->rank > 1, 1, &size) : NULL;
+}
+
+static const float *matrix(inputs_left *of, int64_t rows, int64_t columns) {
+    return take(of, of->is_by_row, 2, (int64_t[]){rows, columns});
+}
+
+/* A size of an input behind the next one, counted from its last; 0 if it has fewer. */
+static int64_t last_size(const inputs_left *of, int skipped, int back) {
+    const tensor *one = of->next + skipped;
+    return (int64_t)one->rank > back ? one->sizes[one->rank - 1 - back] : 0;
+}
+
+static int is_like(const tensor *one, const tensor *other) {
+    return one->rank == other->rank && !memcmp(one->sizes, other->sizes, sizeof(int64_t) * one->rank);
+}
+
+static void take_factors(const operator *of, inputs_left *left, adapter *into) {
+    int64_t d = into->d, m = last_size(left, 1, 0), n = m ? d / m : 0, w = last_size(left, 0, 0);
+    left->fit &= n * m == d;
+    if (!left->fit) return;
+    int64_t k = last_size(left, 0, 2);
+    into->m = m, into->k = k, into->w_down = w;
+    into->Md = take(left, left->is_by_row, 3, (int64_t[]){k, n, w});
+    into->Pd = matrix(left, w, m);
+    into->bd = vector(left, of->has_bd, k);
+    into->w_up = w = last_size(left, 0, 0);
+    into->Mu = take(left, left->is_by_row, 3, (int64_t[]){k, n, w});
+    into->Pu = matrix(left, w, m);
+}
+
+static void take_weights(const operator *of, inputs_left *left, adapter *into) {
+    into->k = last_size(left, 0, 0);
+    into->Wd = matrix(left, into->d, into->k);
+    into->bd = vector(left, of->has_bd, into->k);
+    into->Wu = matrix(left, into->k, into->d);
+}
+
+/* Takes the inputs of a row of the batch in their order; returns whether they fit together. */
+static int fits(const job *whole, long entry, adapter *into) {
+    const operator *of = whole->self->of;
+    const tensor *x = whole->given, *r = of->kind == DELTA ? x : x + 1;
+    inputs_left left = {r + 1, whole->entries, entry, of->is_by_row, x->rank > 0 && is_like(r, x)};
+    if (!left.fit) return 0;
+    int64_t d = x->sizes[x->rank - 1];
+    *into = (adapter){.d = d, .activation = of->activation, .epsilon = whole->self->epsilon, .x = x->data, .y = whole->y};
+    if (of->kind != DELTA) into->r = r->data;
+    if (of->has_factors)
+        take_factors(of, &left, into);
+    else
+        take_weights(of, &left, into);
+    if (!left.fit) return 0;
+    into->bu = vector(&left, of->has_bu, d);
+    into->gain = of_norm(&left, of->kind == NORM, d);
+    into->shift = of_norm(&left, of->kind == NORM, d);
+    return left.fit;
 }
 
 /* ---- A run. ---- */
@@ -61,17 +159,26 @@ static long start_of(const job *whole, long part) {
 
 static void run_part(void *data, size_t part) {
     job *whole = data;
-    float *a = malloc(sizeof(float) * TILE * padded(whole->of.k) + 1);
-    if (a)
-        adapt(&whole->of, start_of(whole, part), start_of(whole, part + 1), a);
-    else
-        __atomic_store_n(&whole->failed, 1, __ATOMIC_RELAXED);
-    free(a);
+    int has_factors = whole->self->of->has_factors;
+    long size = has_factors ? scratch_size(&whole->first) : TILE * padded(whole->first.k) + 1;
+    long row = start_of(whole, part), end = start_of(whole, part + 1), of_entry = whole->rows / whole->entries;
+    float *memory = malloc(sizeof(float) * size);
+    if (!memory) __atomic_store_n(&whole->failed, 1, __ATOMIC_RELAXED);
+    for (long next; memory && row < end; row = next) {
+        adapter one;
+        long entry = row / of_entry;
+        next = least(end, (entry + 1) * of_entry);
+        fits(whole, entry, &one); /* as the first does */
+        (has_factors ? adapt_factors : adapt)(&one, row, next, memory);
+    }
+    free(memory);
 }
 
 /* A power of two, which most numbers of threads share out evenly. */
 static long count_parts(const job *whole) {
-    double products = 2.0 * whole->rows * whole->of.d * (whole->of.k + 1);
+    const adapter *of = &whole->first;
+    double products = 2.0 * whole->rows * of->d * (of->k + 1);
+    if (whole->self->of->has_factors) products = (double)whole->rows * of->d * (of->w_down + of->w_up + PASSES);
     long parts = 1;
     while (2 * parts <= whole->tiles && 2 * parts * PRODUCTS_OF_A_PART <= products) parts *= 2;
     return parts;
@@ -91,54 +198,22 @@ static abi_status *read_input(const abi_functions *api, const abi_context *conte
     return status;
 }
 
-static int is_shaped(const tensor *one, size_t rank, int64_t first, int64_t second) {
-    return one->rank == rank && one->sizes[0] == first && (rank == 1 || one->sizes[1] == second);
-}
-
-static int is_like(const tensor *one, const tensor *other) {
-    return one->rank == other->rank && !memcmp(one->sizes, other->sizes, sizeof(int64_t) * one->rank);
-}
-
-/* A vector among the inputs, of as many numbers; NULL where the operator has none. */
-static const float *vector(int is_there, const tensor **next, int64_t size, int *fit) {
-    if (!is_there) return NULL;
-    *fit &= is_shaped(*next, 1, size, 0);
-    return (*next)++->data;
-}
-
-/* Takes the inputs in their order; returns whether they fit together. */
-static int fits(const operator *of, const tensor *x, adapter *into) {
-    const tensor *next = x + 1, *r = of->kind == DELTA ? x : next++, *Wd = next++;
-    if (!x->rank || Wd->rank != 2) return 0;
-    int64_t d = x->sizes[x->rank - 1], k = Wd->sizes[1];
-    int fit = is_like(r, x) && Wd->sizes[0] == d;
-    *into = (adapter){.d = d, .k = k, .activation = of->activation, .x = x->data, .Wd = Wd->data};
-    if (of->kind != DELTA) into->r = r->data;
-    into->bd = vector(of->has_bd, &next, k, &fit);
-    fit &= is_shaped(next, 2, k, d);
-    into->Wu = next++->data;
-    into->bu = vector(of->has_bu, &next, d, &fit);
-    into->gain = vector(of->kind == NORM, &next, d, &fit);
-    into->shift = vector(of->kind == NORM, &next, d, &fit);
-    return fit;
-}
-
 static abi_status *compute(void *data, abi_context *context) {
     const kernel *self = data;
     const abi_functions *api = self->api;
     tensor given[MOST_INPUTS];
     abi_value *output;
     abi_status *status = NULL;
-    job whole = {.rows = 1};
+    job whole = {.self = self, .given = given, .rows = 1, .entries = 1};
     for (int i = 0; i < count_inputs(self->of); i++)
         if ((status = read_input(api, context, i, given + i))) return status;
-    if (!fits(self->of, given, &whole.of))
-        return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
-    whole.of.epsilon = self->epsilon;
-    if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
-    if ((status = api->data_of(output, (void **)&whole.of.y))) return status;
     for (size_t axis = 0; axis + 1 < given->rank; axis++) whole.rows *= given->sizes[axis];
-    if (!whole.rows || !whole.of.d) return NULL;
+    if (self->of->is_by_row) whole.entries = given->rank > 1 ? given->sizes[0] : 0;
+    if (!fits(&whole, 0, &whole.first))
+        return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
+    if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
+    if ((status = api->data_of(output, (void **)&whole.y))) return status;
+    if (!whole.rows || !whole.first.d) return NULL;
     whole.tiles = (whole.rows + TILE - 1) / TILE;
     whole.parts = count_parts(&whole);
     if (whole.parts == 1)
@@ -227,11 +302,13 @@ static void make_domain(void) {
         operator *one = operators + i;
         one->shared = SHARED;
         one->kind = i / OF_KIND;
-        one->activation = i % OF_KIND / 4;
+        int weights = i % OF_KIND / ACTIVATED;
+        one->is_by_row = weights & 1, one->has_factors = weights >> 1;
+        one->activation = i % ACTIVATED / 4;
         one->has_bd = i & 1, one->has_bu = i >> 1 & 1;
         if (one->kind != DELTA) one->shared.may_overwrite = may_overwrite;
-        snprintf(one->name, sizeof one->name, "%s_%s%s%s_FLOAT", KINDS[one->kind], ACTIVATIONS[one->activation],
-                 one->has_bd ? "_bd" : "", one->has_bu ? "_bu" : "");
+        snprintf(one->name, sizeof one->name, "%s_%s%s%s%s_FLOAT", KINDS[one->kind], WEIGHTS[weights],
+                 ACTIVATIONS[one->activation], one->has_bd ? "_bd" : "", one->has_bu ? "_bu" : "");
         made = functions->add_operator(domain, one);
     }
 }

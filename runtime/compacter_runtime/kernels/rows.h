@@ -10,11 +10,12 @@
 #define TILE 6      /* rows handled at a time, with two vectors of sums each: as many as registers hold */
 #define PAIR (2 * LANES)
 
-/* r is NULL where y is delta; gain and shift where there is no norm; bd and bu where there are none. y may be r. */
+/* r is NULL where y is delta; gain and shift where there is no norm; bd and bu where there are none. y may be r. Weights
+   are Wd and Wu, or else factors as in `factors.h`: M [k, n, w] and P [w, m], n = d / m, of each projection. */
 typedef struct {
-    long d, k, activation;
+    long d, k, m, w_down, w_up, activation;
     float epsilon;
-    const float *x, *r, *Wd, *bd, *Wu, *bu, *gain, *shift;
+    const float *x, *r, *Wd, *Md, *Pd, *bd, *Wu, *Mu, *Pu, *bu, *gain, *shift;
     float *y;
 } adapter;
 
