@@ -98,6 +98,7 @@ INLINE void mix_up(const adapter *of, const float *a, float *v, long rows) {
     }
 }
 
+/* Of `blocks` blocks, whose places in y, v and bu are given. */
 INLINE void leave_vector(const adapter *of, const float *v[BLOCKS], const long *to, const long *column, long blocks,
                          long at, long count) {
     vec sum[BLOCKS] = {{0}};
@@ -105,10 +106,9 @@ INLINE void leave_vector(const adapter *of, const float *v[BLOCKS], const long *
         vec p = load(of->Pu + i * of->m + at, count);
         for (int b = 0; b < BLOCKS; b++) sum[b] += v[b][i] * p;
     }
-    for (long b = 0; b < blocks; b++) {
-        vec bias = load_or_zero(of->bu ? of->bu + column[b] + at : NULL, count);
-        finish(of, to[b] + at, sum[b] + bias, count);
-    }
+    for (int b = 0; b < BLOCKS; b++)
+        if (b < blocks)
+            finish(of, to[b] + at, sum[b] + load_or_zero(of->bu ? of->bu + column[b] + at : NULL, count), count);
 }
 
 /* y of rows from `first`, from v [rows, n w]. */
@@ -116,20 +116,23 @@ INLINE void leave(const adapter *of, const float *v, long first, long rows) {
     long n = count_blocks(of), blocks = rows * n;
     for (long b = 0; b < blocks; b += BLOCKS) {
         const float *from[BLOCKS];
-        long to[BLOCKS], column[BLOCKS], here = least(BLOCKS, blocks - b), at = 0;
+        long to[BLOCKS], column[BLOCKS], here = blocks - b, at = 0;
         for (int t = 0; t < BLOCKS; t++) {
             long block = least(b + t, blocks - 1);
             from[t] = v + block * of->w_up;
             to[t] = first * of->d + block * of->m;
             column[t] = block % n * of->m;
         }
+        if (here >= BLOCKS)
+            for (; at + LANES <= of->m; at += LANES) leave_vector(of, from, to, column, BLOCKS, at, LANES);
         for (; at + LANES <= of->m; at += LANES) leave_vector(of, from, to, column, here, at, LANES);
         if (at < of->m) leave_vector(of, from, to, column, here, at, of->m - at);
     }
 }
 
 /* As `adapt`, with the weights in factors. */
-static void adapt_factors(const adapter *of, long first, long end, float *memory) {
+static void adapt_factors(const adapter *given, long first, long end, float *memory) {
+    const adapter copy = *given, *of = &copy; /* what is stored through pointers cannot change it */
     scratch s = scratch_in(of, memory);
     long n = count_blocks(of);
     turn(of, s.mixing);
@@ -139,7 +142,7 @@ static void adapt_factors(const adapter *of, long first, long end, float *memory
         mix_down(of, s.u, s.mixing, s.a, rows);
         mix_up(of, s.a, s.v, rows);
         leave(of, s.v, first, rows);
-        for (long t = 0; of->gain && t < rows; t++) norm(of, of->y + (first + t) * of->d);
+        if (of->gain) norm(of, of->y + first * of->d, rows);
     }
 }
 

@@ -18,7 +18,7 @@
 
 #define DOMAIN "ai.compacter"
 #define PRODUCTS_OF_A_PART 100000 /* starting a thread for fewer takes longer than it saves */
-#define PASSES 8 /* over a row: what moving and norming it costs, in products */
+#define PASSES 12 /* over a row: what moving and norming it costs, in products */
 #define MAX_RANK 8
 
 static const char *const ACTIVATIONS[] = {"gelu_new", "gelu", "relu", "silu", "tanh", "identity"};

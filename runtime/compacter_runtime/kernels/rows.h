@@ -102,14 +102,6 @@ INLINE void up(const adapter *of, const float *a, long first, long rows, long j,
     }
 }
 
-INLINE float sum_up(vec v) {
-    float part[LANES];
-    memcpy(part, &v, sizeof v);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) part[i] += part[i + half];
-    return *part;
-}
-
 /* Numbers from y + j that are not beyond the row, less the mean. */
 INLINE vec centred(const float *y, long j, long count, vec mean) {
     vec v = load(y + j, count);
@@ -119,8 +111,8 @@ INLINE vec centred(const float *y, long j, long count, vec mean) {
     return v - load(less, LANES);
 }
 
-/* The sum of y - mean, or of its squares; four sums at a time, for each addition waits for the one before. */
-INLINE float moment(const float *y, long d, vec mean, int is_squared) {
+/* Summands of y - mean, or of its squares; four sums at a time, for each addition waits for the one before. */
+INLINE vec moment(const float *y, long d, vec mean, int is_squared) {
     vec sum[4] = {{0}};
     long j = 0;
     for (; j + 4 * LANES <= d; j += 4 * LANES)
@@ -132,21 +124,29 @@ INLINE float moment(const float *y, long d, vec mean, int is_squared) {
         vec v = centred(y, j, least(d - j, LANES), mean);
         sum[0] += is_squared ? v * v : v;
     }
-    return sum_up(sum[0] + sum[1] + (sum[2] + sum[3]));
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
-INLINE void rescale(const adapter *of, float *y, long j, long count, vec mean, vec scale) {
+INLINE void rescale(const adapter *of, float *y, long rows, const float *mean, const float *scale, long j, long count) {
     vec gain = load(of->gain + j, count), shift = load(of->shift + j, count);
-    store(y + j, (load(y + j, count) - mean) * scale * gain + shift, count);
+    for (long t = 0; t < rows; t++, y += of->d)
+        store(y + j, (load(y + j, count) - filled(mean[t])) * filled(scale[t]) * gain + shift, count);
 }
 
-/* y = (y - mean) / sqrt(variance + epsilon) gain + shift. */
-INLINE void norm(const adapter *of, float *y) {
+/* y = (y - mean) / sqrt(variance + epsilon) gain + shift of at most TILE rows, so that no row waits for another's sums. */
+INLINE void norm(const adapter *of, float *y, long rows) {
+    vec sums[16] = {{0}};
+    float mean[16], scale[16];
     long d = of->d, j = 0;
-    vec mean = filled(moment(y, d, filled(0), 0) / d);
-    vec scale = filled(1 / sqrtf(moment(y, d, mean, 1) / d + of->epsilon));
-    for (; j + LANES <= d; j += LANES) rescale(of, y, j, LANES, mean, scale);
-    if (j < d) rescale(of, y, j, d - j, mean, scale);
+    for (long t = 0; t < rows; t++) sums[t] = moment(y + t * d, d, filled(0), 0);
+    sum_each(sums, mean);
+    for (long t = 0; t < rows; t++) mean[t] /= d;
+    memset(sums, 0, sizeof sums);
+    for (long t = 0; t < rows; t++) sums[t] = moment(y + t * d, d, filled(mean[t]), 1);
+    sum_each(sums, scale);
+    for (long t = 0; t < rows; t++) scale[t] = 1 / sqrtf(scale[t] / d + of->epsilon);
+    for (; j + LANES <= d; j += LANES) rescale(of, y, rows, mean, scale, j, LANES);
+    if (j < d) rescale(of, y, rows, mean, scale, j, d - j);
 }
 
 /* A tile that sticks out computes its last row again and writes it once. Needs TILE * padded(k) numbers of memory. */
@@ -159,7 +159,7 @@ static void adapt(const adapter *of, long first, long end, float *a) {
         for (; j + PAIR <= of->d; j += PAIR) up(of, a, first, rows, j, 2, LANES);
         for (; j + LANES <= of->d; j += LANES) up(of, a, first, rows, j, 1, LANES);
         if (j < of->d) up(of, a, first, rows, j, 1, of->d - j);
-        for (long t = 0; of->gain && t < rows; t++) norm(of, of->y + (first + t) * of->d);
+        if (of->gain) norm(of, of->y + first * of->d, rows);
     }
 }
 
