@@ -1,19 +1,18 @@
 """A site's projections in factors, as calls of functions take them: what a Compacter has, not multiplied out.
 
-Both weights, as [k, d], are products of a small matrix and a narrow one. With d split into n blocks of m places,
+Both weights are products of a narrow matrix and a small one, with d split into n blocks of m places:
 
-    Wd[(a, p), j] = sum_i M_d[j, a, i] P_d[i, p],        Wu'[j, (b, p)] = sum_i M_u[j, b, i] P_u[i, p].
+    Wd[(a, p), j] = sum_i left[p, i] mix_down[a, i, j],        Wu'[j, (b, p)] = sum_i mix_up[j, b, i] right[i, p].
 
-The w columns i of M are for the letters of the reference (`reference.projection`), with j = (b, q) or (a, q) and one
-column for each summand and rank:
+In the letters of the reference (`reference.projection`), with j = (b, q) or (a, q), the w values of i are one for each
 
-    lphm        M_d = A_i[a, b] t_i[r, q],      P_d = s_i[p, r],       M_u = A_i[a, b] s_i[q, r],     P_u = t_i[r, p]
-    low_rank    n = 1: M_d = t[r, j],           P_d = s[p, r],         M_u = s[j, r],                 P_u = t[r, p]
-    phm         one for each i and q': M_d = A_i[a, b] [q = q'],       P_d = W_i[p, q'], and the other way round
-    dense       n = 1: M_d = [j = i],           P_d = W[p, i],         M_u = [j = i],                 P_u = W[i, p]
+    lphm        i, r     left = s_i[p, r],    mix_down = A_i[a, b] t_i[r, q],    mix_up = A_i[a, b] s_i[q, r],   right = t_i[r, p]
+    phm         i, c     left = W_i[p, c],    mix_down = A_i[a, b] [q = c],      mix_up = A_i[a, b] [q = c],     right = W_i[c, p]
+    low_rank    r        left = s[p, r],      mix_down = t[r, j],                mix_up = s[j, r],               right = t[r, p]
+    dense       c        left = W[p, c],      mix_down = [j = c],                mix_up = [j = c],               right = W[c, p]
 
-A scaling is in P_u; where it differs by channel and n > 1, P_u has a copy of its rows for each block. A projection
-takes d w + k n w products for each token, its weight multiplied out d k.
+with n = 1 in the last two. A scaling is in `right`; where it differs by channel and n > 1, that has a copy of its rows
+for each block. A projection takes d w + k n w products for each token, its weight multiplied out d k.
 """
 
 from dataclasses import dataclass
@@ -33,81 +32,82 @@ class Factors:
     """The projections of a site, in float64.
 
     Args:
-        Md: M_d, [k, n, w].
-        Pd: P_d, [w, m].
-        Mu: M_u, [k, n, w'].
-        Pu: P_u with the scaling in it, [w', m].
+        left: [m, w].
+        mix_down: [n, w, k].
+        mix_up: [k, n, w'].
+        right: with the scaling in it, [w', m].
     """
 
-    Md: Array
-    Pd: Array
-    Mu: Array
-    Pu: Array
+    left: Array
+    mix_down: Array
+    mix_up: Array
+    right: Array
 
     @classmethod
     def of(cls, site: SiteParameters) -> Self:
         """Those of a site."""
         site = float64_site(site)
-        (Md, Pd), (Mu, Pu) = _down(site.down), _up(site.up)
-        return cls(Md, Pd, *_scaled(Mu, Pu, np.asarray(site.scaling, np.float64)))
+        left, mix_down = _down(site.down)
+        return cls(left, mix_down, *_scaled(*_up(site.up), np.asarray(site.scaling, np.float64)))
 
     @property
     def are_fewer(self) -> bool:
         """Whether a token takes fewer products with them than with the weights."""
-        k, n, _ = self.Md.shape
-        d = n * self.Pd.shape[1]
-        return (d + k * n) * (len(self.Pd) + len(self.Pu)) < 2 * d * k
+        (m, w), (k, n, w_up) = self.left.shape, self.mix_up.shape
+        return (n * m + k * n) * (w + w_up) < 2 * n * m * k
 
 
 def _down(p: ProjectionParameters) -> tuple[Array, Array]:
+    """left and mix_down."""
     match p.kind:
         case ProjectionKind.LPHM:
             s, t = _both(p)
-            M = np.einsum("iab,irq->bqair", rule(p), t)
-            return _joined(M), s.transpose(0, 2, 1).reshape(-1, s.shape[1])
-        case ProjectionKind.LOW_RANK:
-            s, t = _both(p)
-            return t.T[:, np.newaxis], s.T
+            mix = np.einsum("iab,irq->airbq", rule(p), t)
+            return s.transpose(1, 0, 2).reshape(s.shape[1], -1), _joined(mix)
         case ProjectionKind.PHM:
             W = _whole(p)
-            M = np.einsum("iab,qc->bqaic", rule(p), np.eye(W.shape[2]))
-            return _joined(M), W.transpose(0, 2, 1).reshape(-1, W.shape[1])
+            mix = np.einsum("iab,cq->aicbq", rule(p), np.eye(W.shape[2]))
+            return W.transpose(1, 0, 2).reshape(W.shape[1], -1), _joined(mix)
+        case ProjectionKind.LOW_RANK:
+            s, t = _both(p)
+            return s, t[np.newaxis]
         case ProjectionKind.DENSE:
             W = _whole(p)
-            return np.eye(W.shape[1])[:, np.newaxis], W.T
+            return W, np.eye(W.shape[1])[np.newaxis]
 
 
 def _up(p: ProjectionParameters) -> tuple[Array, Array]:
+    """mix_up and right."""
     match p.kind:
         case ProjectionKind.LPHM:
             s, t = _both(p)
-            M = np.einsum("iab,iqr->aqbir", rule(p), s)
-            return _joined(M), t.reshape(-1, t.shape[2])
+            mix = np.einsum("iab,iqr->airbq", rule(p).transpose(0, 2, 1), s)
+            return _joined(mix).transpose(2, 0, 1), t.reshape(-1, t.shape[2])
+        case ProjectionKind.PHM:
+            W = _whole(p)
+            mix = np.einsum("iab,qc->aicbq", rule(p).transpose(0, 2, 1), np.eye(W.shape[1]))
+            return _joined(mix).transpose(2, 0, 1), W.reshape(-1, W.shape[2])
         case ProjectionKind.LOW_RANK:
             s, t = _both(p)
             return s[:, np.newaxis], t
-        case ProjectionKind.PHM:
-            W = _whole(p)
-            M = np.einsum("iab,qc->aqbic", rule(p), np.eye(W.shape[1]))
-            return _joined(M), W.reshape(-1, W.shape[2])
         case ProjectionKind.DENSE:
             W = _whole(p)
             return np.eye(W.shape[0])[:, np.newaxis], W
 
 
-def _joined(M: Array) -> Array:
-    """[block, q, n, i, r] as [k, n, w]."""
-    blocks, q, n, summands, r = M.shape
-    return M.reshape(blocks * q, n, summands * r)
+def _joined(mix: Array) -> Array:
+    """[n, i, r, block, q] as [n, w, k]."""
+    n, summands, r, blocks, q = mix.shape
+    return mix.reshape(n, summands * r, blocks * q)
 
 
-def _scaled(M: Array, P: Array, scaling: Array) -> tuple[Array, Array]:
-    """The factors of the weight whose columns are scaled."""
-    k, n, w = M.shape
+def _scaled(mix: Array, right: Array, scaling: Array) -> tuple[Array, Array]:
+    """mix_up and right of the weight whose columns are scaled."""
+    k, n, w = mix.shape
     if scaling.ndim == 0 or n == 1:
-        return M, P * scaling
-    copies = P * scaling.reshape(n, 1, -1)
-    return np.einsum("jbi,bc->jbci", M, np.eye(n)).reshape(k, n, n * w), copies.reshape(n * w, -1)
+        return mix, right * scaling
+    copies = right * scaling.reshape(n, 1, -1)
+    return np.einsum("jbi,bc->jbci", mix, np.eye(n)).reshape(k, n, n * w), copies.reshape(n * w, -1)
 
 
 def _both(p: ProjectionParameters) -> tuple[Array, Array]:

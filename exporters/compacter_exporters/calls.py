@@ -142,8 +142,8 @@ def _call(
     down: dict[str, Array | None] = {"down.weight": dense.Wd}
     up: dict[str, Array | None] = {"up.weight": dense.Wu}
     if weights.are_factors:
-        down = {"down.mixing": factors.Md, "down.factor": factors.Pd}
-        up = {"up.mixing": factors.Mu, "up.factor": factors.Pu}
+        down = {"down.left": factors.left, "down.mixing": factors.mix_down}
+        up = {"up.mixing": factors.mix_up, "up.right": factors.right}
     tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}
     given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
     slots = () if norm is None else (norm.gain, norm.bias)

@@ -6,8 +6,9 @@ With delta = act(x Wd + bd) Wu' + bu',
     sublayer   y = Residual_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
                y = Norm_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
 
-With the weights `factors_` two inputs, M [k, n, w] and P [w, m], stand in the place of each weight W^T = M P, with n and
-m as one axis (`compacter_core.linkage.factors`). With `rows_` each row of the batch has tensors of its own, [B, 1, ...].
+With the weights `factors_` two inputs stand in the place of each weight: left and mix_down in that of Wd, mix_up and
+right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own, [B, 1,
+...], and vectors of its own or not.
 
 Activations are spelt out in operators that every runtime has inside functions: Gelu is a function itself. A session
 that knows an operator with a function's name and domain runs it in its place: `compacter_runtime.kernels` has operators
@@ -89,8 +90,9 @@ class Signature:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Its inputs in their order."""
-        side = ("mixing", "factor") if self.weights.are_factors else ("weight",)
-        down, up = ([f"{name}_{tensor}" for tensor in side] for name in ("down", "up"))
+        down, up = ["down_weight"], ["up_weight"]
+        if self.weights.are_factors:
+            down, up = ["down_left", "down_mixing"], ["up_mixing", "up_right"]
         return (
             "x",
             *(["r"] if self.kind is not Kind.DELTA else []),
@@ -106,11 +108,11 @@ class Signature:
         given = {name: ir.val(name, self.dtype) for name in self.inputs}
         body = ir.Graph(list(given.values()), [], nodes=[], opset_imports={"": opset})
         emitter = _Body(body, "delta", self.dtype, {})
-        z = emitter.op("MatMul", [given["x"], self._weight(emitter, given, "down")], "down")
+        z = emitter.op("MatMul", [given["x"], self._down(emitter, given)], "down")
         if self.has_bd:
             z = emitter.op("Add", [z, given["down_bias"]], "down/bias")
         a = emit_activation(emitter, self.activation, z, _SPELT_OUT)
-        y = emitter.op("MatMul", [a, self._weight(emitter, given, "up")], "up")
+        y = emitter.op("MatMul", [a, self._up(emitter, given)], "up")
         if self.has_bu:
             y = emitter.op("Add", [y, given["up_bias"]], "up/bias")
         if self.kind is not Kind.DELTA:
@@ -125,29 +127,40 @@ class Signature:
         body.outputs.append(y)
         return ir.Function(DOMAIN, self.name, graph=body, attributes=attributes)
 
-    def _weight(self, emitter: "_Body", given: Mapping[str, ir.Value], side: str) -> ir.Value:
-        """Wd or Wu', [in, out] or [B, in, out]."""
-        by_row = self.weights.are_by_row
-
-        def of_rows(name: str) -> ir.Value:
-            """A tensor without the axis of size 1 behind the rows; Squeeze has changed between opsets."""
-            first = emitter.constant(f"{name}/first", np.array(0), ir.DataType.INT64)
-            return emitter.op("Gather", [given[name], first], name, attributes={"axis": 1})
-
+    def _down(self, emitter: "_Body", given: Mapping[str, ir.Value]) -> ir.Value:
+        """Wd, [d, k] or [B, d, k]."""
         if not self.weights.are_factors:
-            name = f"{side}_weight"
-            return of_rows(name) if by_row else given[name]
-        M = of_rows(f"{side}_mixing") if by_row else given[f"{side}_mixing"]
-        blocks = emitter.op("MatMul", [M, given[f"{side}_factor"]], f"{side}/blocks")
-        if by_row:
-            shape = emitter.constant(f"{side}/shape", np.array([0, 0, -1]), ir.DataType.INT64)
-            W = emitter.op("Reshape", [blocks, shape], f"{side}/turned")
-        else:
-            W = emitter.op("Flatten", [blocks], f"{side}/turned", attributes={"axis": 1})  # k may be 0
-        if side == "up":
-            return W
-        axes = [0, 2, 1] if by_row else [1, 0]
-        return emitter.op("Transpose", [W], f"{side}/weight", attributes={"perm": axes})
+            return self._of_rows(emitter, given["down_weight"])
+        mixing = self._of_rows(emitter, given["down_mixing"])
+        blocks = emitter.op("MatMul", [given["down_left"], mixing], "down/blocks")
+        if not self.weights.are_by_row:
+            return emitter.op("Flatten", [blocks], "down/weight", attributes={"axis": 2})  # k may be 0
+        k_first = emitter.op("Transpose", [blocks], "down/turned", attributes={"perm": [0, 3, 1, 2]})
+        W = _joined(emitter, k_first, "down/joined")
+        return emitter.op("Transpose", [W], "down/weight", attributes={"perm": [0, 2, 1]})
+
+    def _up(self, emitter: "_Body", given: Mapping[str, ir.Value]) -> ir.Value:
+        """Wu', [k, d] or [B, k, d]."""
+        if not self.weights.are_factors:
+            return self._of_rows(emitter, given["up_weight"])
+        mixing = self._of_rows(emitter, given["up_mixing"])
+        blocks = emitter.op("MatMul", [mixing, given["up_right"]], "up/blocks")
+        if not self.weights.are_by_row:
+            return emitter.op("Flatten", [blocks], "up/weight", attributes={"axis": 1})
+        return _joined(emitter, blocks, "up/weight")
+
+    def _of_rows(self, emitter: "_Body", value: ir.Value) -> ir.Value:
+        """A tensor of rows without the axis of size 1 behind them (Squeeze has changed between opsets)."""
+        if not self.weights.are_by_row:
+            return value
+        first = emitter.constant(f"{value.name}/first", np.array(0), ir.DataType.INT64)
+        return emitter.op("Gather", [value, first], f"{value.name}/row", attributes={"axis": 1})
+
+
+def _joined(emitter: "_Body", blocks: ir.Value, name: str) -> ir.Value:
+    """[B, k, n, m] as [B, k, d]."""
+    shape = emitter.constant(f"{name}/shape", np.array([0, 0, -1]), ir.DataType.INT64)
+    return emitter.op("Reshape", [blocks, shape], name)
 
 
 class _Body(Emitter):

@@ -1,20 +1,20 @@
-/* Projections whose weight comes in factors: W^T is the matrix M P [(out-index, block), place] read as rows of n blocks,
+/* Projections whose weights come in factors, with x and y split into n blocks of m numbers, a and b counting blocks and i of
+   w numbers within a factor:
 
-       down   z_j = sum_{a,i} M[j, a, i] u[a, i] + bd_j,    u[a, i] = sum_p P[i, p] x[a, p]
-       up     y[b, p] = sum_i v[b, i] P[i, p] + bu[b, p],   v[b, i] = sum_j M[j, b, i] a_j
+       down   z_j = sum_{a,i} u[a, i] mix_down[a, i, j] + bd_j,     u[a, i] = sum_p x[a, p] left[p, i]
+       up     y[b, p] = sum_i v[b, i] right[i, p] + bu[b, p],       v[b, i] = sum_j a_j mix_up[j, b, i]
 
-   with x and y split into n blocks of m numbers, a and b counting blocks, and i of w numbers within a factor. For a
-   Compacter w is n r, which is less than k: d w products in the place of d k. */
+   For a Compacter w is n r, which is less than k: d w products for each row in the place of d k. */
 #ifndef COMPACTER_FACTORS_H
 #define COMPACTER_FACTORS_H
 
 #include "rows.h"
 
-#define BLOCKS 4 /* blocks of rows, and rows of P, handled at a time */
+#define BLOCKS 4 /* blocks of rows, and columns of left, handled at a time */
 
-/* What `adapt_factors` needs for TILE rows. */
+/* What `adapt_factors` needs for TILE rows: left turned around, mix_down with rows of whole vectors, and u, a and v. */
 typedef struct {
-    float *u, *v, *mixing, *a;
+    float *left, *mixing, *u, *a, *v;
 } scratch;
 
 INLINE long count_blocks(const adapter *of) { return of->m ? of->d / of->m : 0; }
@@ -22,23 +22,32 @@ INLINE long count_blocks(const adapter *of) { return of->m ? of->d / of->m : 0; 
 /* How many numbers `scratch_in` hands out. */
 static long scratch_size(const adapter *of) {
     long n = count_blocks(of), k = padded(of->k);
-    return TILE * (n * of->w_down + n * of->w_up + k) + n * of->w_down * k + PAIR;
+    return of->w_down * of->m + n * of->w_down * k + TILE * (n * of->w_down + k + n * of->w_up) + 1;
 }
 
 static scratch scratch_in(const adapter *of, float *memory) {
-    long n = count_blocks(of);
-    scratch s = {.mixing = memory};
-    s.a = s.mixing + n * of->w_down * padded(of->k);
-    s.u = s.a + TILE * padded(of->k);
-    s.v = s.u + TILE * n * of->w_down;
+    long n = count_blocks(of), k = padded(of->k);
+    scratch s = {.left = memory};
+    s.mixing = s.left + of->w_down * of->m;
+    s.u = s.mixing + n * of->w_down * k;
+    s.a = s.u + TILE * n * of->w_down;
+    s.v = s.a + TILE * k;
     return s;
 }
 
-/* mixing [n w, padded(k)], zeros beyond k, is the transpose of M [k, n w]. */
-static void turn(const adapter *of, float *mixing) {
+INLINE void turn_columns(const float *left, float *turned, long m, long w) {
+    for (long i = 0; i < w; i++)
+        for (long p = 0; p < m; p++) turned[i * m + p] = left[p * w + i];
+}
+
+static void prepare(const adapter *of, scratch s) {
     long size = count_blocks(of) * of->w_down, width = padded(of->k);
+    if (of->w_down == BLOCKS) /* the compiler has an answer to strides that it knows */
+        turn_columns(of->left, s.left, of->m, BLOCKS);
+    else
+        turn_columns(of->left, s.left, of->m, of->w_down);
     for (long i = 0; i < size; i++)
-        for (long j = 0; j < width; j++) mixing[i * width + j] = j < of->k ? of->Md[j * size + i] : 0;
+        for (long j = 0; j < width; j++) s.mixing[i * width + j] = j < of->k ? of->mix_down[i * of->k + j] : 0;
 }
 
 INLINE void enter_vector(vec sum[BLOCKS * BLOCKS], const float *x[BLOCKS], const float *p[BLOCKS], long at, long count) {
@@ -50,8 +59,8 @@ INLINE void enter_vector(vec sum[BLOCKS * BLOCKS], const float *x[BLOCKS], const
     }
 }
 
-/* u [blocks, w] = x [blocks, m] P^T. A tile that sticks out repeats its last line. */
-INLINE void enter(const float *x, const float *P, float *u, long blocks, long m, long w) {
+/* u [blocks, w] = x [blocks, m] left, which is turned around. A tile that sticks out repeats its last line. */
+INLINE void enter(const float *x, const float *left, float *u, long blocks, long m, long w) {
     for (long b = 0; b < blocks; b += BLOCKS)
         for (long i = 0; i < w; i += BLOCKS) {
             const float *from[BLOCKS], *p[BLOCKS];
@@ -60,7 +69,7 @@ INLINE void enter(const float *x, const float *P, float *u, long blocks, long m,
             long at = 0;
             for (int t = 0; t < BLOCKS; t++) {
                 from[t] = x + least(b + t, blocks - 1) * m;
-                p[t] = P + least(i + t, w - 1) * m;
+                p[t] = left + least(i + t, w - 1) * m;
             }
             for (; at + LANES <= m; at += LANES) enter_vector(sum, from, p, at, LANES);
             if (at < m) enter_vector(sum, from, p, at, m - at);
@@ -84,14 +93,14 @@ INLINE void mix_down(const adapter *of, const float *u, const float *mixing, flo
     }
 }
 
-/* v [rows, n w] = a [rows, padded(k)] M. */
+/* v [rows, n w] = a [rows, padded(k)] mix_up. */
 INLINE void mix_up(const adapter *of, const float *a, float *v, long rows) {
     long size = count_blocks(of) * of->w_up, width = padded(of->k), j = 0;
     for (; j < size; j += LANES) {
         long count = least(size - j, LANES);
         vec sum[TILE] = {{0}};
         for (long i = 0; i < of->k; i++) {
-            vec row = count == LANES ? load(of->Mu + i * size + j, LANES) : load(of->Mu + i * size + j, count);
+            vec row = count == LANES ? load(of->mix_up + i * size + j, LANES) : load(of->mix_up + i * size + j, count);
             for (int t = 0; t < TILE; t++) sum[t] += a[t * width + i] * row;
         }
         for (long t = 0; t < rows; t++) store(v + t * size + j, sum[t], count);
@@ -103,7 +112,7 @@ INLINE void leave_vector(const adapter *of, const float *v[BLOCKS], const long *
                          long at, long count) {
     vec sum[BLOCKS] = {{0}};
     for (long i = 0; i < of->w_up; i++) {
-        vec p = load(of->Pu + i * of->m + at, count);
+        vec p = load(of->right + i * of->m + at, count);
         for (int b = 0; b < BLOCKS; b++) sum[b] += v[b][i] * p;
     }
     for (int b = 0; b < BLOCKS; b++)
@@ -135,10 +144,10 @@ static void adapt_factors(const adapter *given, long first, long end, float *mem
     const adapter copy = *given, *of = &copy; /* what is stored through pointers cannot change it */
     scratch s = scratch_in(of, memory);
     long n = count_blocks(of);
-    turn(of, s.mixing);
+    prepare(of, s);
     for (; first < end; first += TILE) {
         long rows = least(TILE, end - first);
-        enter(of->x + first * of->d, of->Pd, s.u, rows * n, of->m, of->w_down);
+        enter(of->x + first * of->d, s.left, s.u, rows * n, of->m, of->w_down);
         mix_down(of, s.u, s.mixing, s.a, rows);
         mix_up(of, s.a, s.v, rows);
         leave(of, s.v, first, rows);

@@ -4,8 +4,9 @@
        Residual_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu])   y = r + (x + (act(x Wd + bd) Wu + bu))
        Norm_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu], gain, shift)    the layer norm of that
 
-   where down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: M and P of `factors.h`.
-   With `rows_`, all tensors have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may gain and shift.
+   where down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and
+   mix_up and right, of `factors.h`.
+   With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may vectors.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -86,12 +87,8 @@ static const float *take(inputs_left *of, int is_by_row, size_t rank, const int6
     return is_by_row ? data + of->entry * size : data;
 }
 
+/* A vector where there is one. Rows may share it. */
 static const float *vector(inputs_left *of, int is_there, int64_t size) {
-    return is_there ? take(of, of->is_by_row, 1, &size) : NULL;
-}
-
-/* A vector of the norm, which rows may share. */
-static const float *of_norm(inputs_left *of, int is_there, int64_t size) {
     return is_there ? take(of, of->is_by_row && of->next->rank > 1, 1, &size) : NULL;
 }
 
@@ -110,17 +107,16 @@ static int is_like(const tensor *one, const tensor *other) {
 }
 
 static void take_factors(const operator *of, inputs_left *left, adapter *into) {
-    int64_t d = into->d, m = last_size(left, 1, 0), n = m ? d / m : 0, w = last_size(left, 0, 0);
+    int64_t d = into->d, m = last_size(left, 0, 1), n = m ? d / m : 0, w = last_size(left, 0, 0), k = last_size(left, 1, 0);
     left->fit &= n * m == d;
     if (!left->fit) return;
-    int64_t k = last_size(left, 0, 2);
     into->m = m, into->k = k, into->w_down = w;
-    into->Md = take(left, left->is_by_row, 3, (int64_t[]){k, n, w});
-    into->Pd = matrix(left, w, m);
+    into->left = matrix(left, m, w);
+    into->mix_down = take(left, left->is_by_row, 3, (int64_t[]){n, w, k});
     into->bd = vector(left, of->has_bd, k);
     into->w_up = w = last_size(left, 0, 0);
-    into->Mu = take(left, left->is_by_row, 3, (int64_t[]){k, n, w});
-    into->Pu = matrix(left, w, m);
+    into->mix_up = take(left, left->is_by_row, 3, (int64_t[]){k, n, w});
+    into->right = matrix(left, w, m);
 }
 
 static void take_weights(const operator *of, inputs_left *left, adapter *into) {
@@ -145,8 +141,8 @@ static int fits(const job *whole, long entry, adapter *into) {
         take_weights(of, &left, into);
     if (!left.fit) return 0;
     into->bu = vector(&left, of->has_bu, d);
-    into->gain = of_norm(&left, of->kind == NORM, d);
-    into->shift = of_norm(&left, of->kind == NORM, d);
+    into->gain = vector(&left, of->kind == NORM, d);
+    into->shift = vector(&left, of->kind == NORM, d);
     return left.fit;
 }
 

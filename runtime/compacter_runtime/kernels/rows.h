@@ -11,11 +11,11 @@
 #define PAIR (2 * LANES)
 
 /* r is NULL where y is delta; gain and shift where there is no norm; bd and bu where there are none. y may be r. Weights
-   are Wd and Wu, or else factors as in `factors.h`: M [k, n, w] and P [w, m], n = d / m, of each projection. */
+   are Wd and Wu, or else factors as in `factors.h`, with n = d / m. */
 typedef struct {
     long d, k, m, w_down, w_up, activation;
     float epsilon;
-    const float *x, *r, *Wd, *Md, *Pd, *bd, *Wu, *Mu, *Pu, *bu, *gain, *shift;
+    const float *x, *r, *Wd, *bd, *Wu, *bu, *gain, *shift, *left, *mix_down, *mix_up, *right;
     float *y;
 } adapter;
 
