@@ -96,6 +96,11 @@ class BankLayout:
         by_site = self.config.scaling is ScalingKind.LEARNED and self.projection.shared_W
         return self.config.scaling is ScalingKind.CHANNEL or by_site
 
+    @property
+    def takes_bias(self) -> bool:
+        """Whether a graph may add bu' to the bias of a linear (LNK-21): there is one, and nothing scales it."""
+        return self.config.bias_up and not self.has_scaling
+
     def sizes(self, side: Side) -> tuple[int, int]:
         """(in, out) of a projection."""
         d, k = self.config.hidden_size, self.bottleneck

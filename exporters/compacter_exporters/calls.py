@@ -9,6 +9,7 @@ nothing else reads the sum.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
@@ -19,6 +20,7 @@ from compacter_core.vocabulary import Activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import before_bias
 from compacter_exporters.functions import DOMAIN, Kind, Signature, Weights
+from compacter_exporters.graph import constant_of
 from compacter_exporters.linears import Linear
 from compacter_exporters.norms import Norm, is_alone
 from compacter_exporters.rewire import drop_unused, read_shape_of, redirect
@@ -98,6 +100,69 @@ def emit_open_sublayer(
     return y
 
 
+def emit_sublayer_of_rows(
+    model: ir.Model,
+    emitter: Emitter,
+    layer: Linear,
+    tensors: Mapping[str, ir.Value],
+    *,
+    activation: Activation,
+    around: Surroundings,
+) -> ir.Value:
+    """Put a call in the place of a linear layer's bias, the residual sum and the norm, for tensors of each row.
+
+    Args:
+        model: gets the function, where it does not have it.
+        emitter: of the site.
+        layer: the linear layer, whose product the adapter reads and is added to.
+        tensors: what the function reads, by its inputs: [B, 1, ...], or vectors that rows share; without x, r and the
+            norm's.
+        activation: act.
+        around: what follows the layer.
+
+    Returns:
+        r + (m + (act(..) Wu' + (b + bu'))), or N of it.
+    """
+    m = layer.product
+    norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
+    kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
+    weights = Weights.FACTORS_OF_ROWS if "down_left" in tensors else Weights.ROWS
+    signature = Signature(kind, activation, has_bd=True, has_bu=True, dtype=emitter.dtype, weights=weights)
+    given = {"x": m, "r": around.residual, **tensors, **_vectors_of(norm)}
+    attributes = None if norm is None else {"epsilon": norm.epsilon}
+    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes=attributes)
+    _take_place(emitter, layer, around, last, read=m, call=y)
+    return y
+
+
+def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: SiteParameters) -> ir.Value:
+    """A call that does for one adapter what a call of `emit_sublayer_of_rows` does for those of rows.
+
+    Args:
+        model: gets the function, where it does not have it.
+        emitter: its nodes are the new call.
+        call: the call; what it reads besides the projections and bd the new one reads, too.
+        site: the adapter.
+
+    Returns:
+        What stands for the call's output.
+    """
+    kind, dense = Kind(call.op_type.partition("_")[0]), Dense.of(site)
+    signatures = [
+        Signature(kind, site.non_linearity, True, True, emitter.dtype, weights)
+        for weights in (Weights.ROWS, Weights.FACTORS_OF_ROWS, Weights.DENSE)
+    ]
+    of_rows = next(one for one in signatures if one.name == call.op_type)
+    given = {name: value for name, value in zip(of_rows.inputs, call.inputs, strict=True) if value is not None}
+    given["down_weight"] = emitter.constant("down.weight", dense.Wd)
+    given["down_bias"] = emitter.constant("down.bias", np.zeros(dense.Wd.shape[1]) if dense.bd is None else dense.bd)
+    given["up_weight"] = emitter.constant("up.weight", dense.Wu)
+    epsilon = call.attributes.get("epsilon")
+    attributes = None if epsilon is None else {"epsilon": epsilon.as_float()}
+    signature = signatures[-1]
+    return _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes=attributes)
+
+
 def inline_calls(model: ir.Model) -> None:
     """Put the functions of adapters in the place of their calls, in all graphs of a model."""
     if any(domain == DOMAIN for domain, _, _ in model.functions):
@@ -119,8 +184,21 @@ def _callable(norm: Norm | None, dtype: ir.DataType, opset: int) -> Norm | None:
     """The norm, if a call may compute it: a layer norm with vectors of the type, which alone reads the sum."""
     if norm is None or norm.bias is None or not norm.is_centred or opset < _NORMS_SINCE or not is_alone(norm):
         return None
-    vectors = (norm.gain.constant, norm.bias.constant)
-    return norm if all(one.dtype == dtype and one.view.ndim == 1 for one in vectors) else None
+    return norm if all(_is_vector(slot.value, dtype) for slot in (norm.gain, norm.bias)) else None
+
+
+def _is_vector(value: ir.Value | None, dtype: ir.DataType) -> bool:
+    """Whether a value is a constant vector of the type, or one of each row that a bank gives."""
+    constant = constant_of(value)
+    if constant is None:
+        return value is not None and value.dtype == dtype
+    return constant.dtype == dtype and constant.view.ndim == 1
+
+
+def _vectors_of(norm: Norm | None) -> dict[str, ir.Value]:
+    """What a norm's call reads besides."""
+    slots = {} if norm is None else {"gain": norm.gain, "shift": norm.bias}
+    return {name: slot.value for name, slot in slots.items() if slot is not None and slot.value is not None}
 
 
 def _call(
@@ -146,10 +224,9 @@ def _call(
         up = {"up.mixing": factors.mix_up, "up.right": factors.right}
     tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}
     given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
-    slots = () if norm is None else (norm.gain, norm.bias)
-    vectors = [slot.value for slot in slots if slot is not None and slot.value is not None]
     attributes = None if norm is None else {"epsilon": norm.epsilon}
-    return _call_of(model, emitter, signature, [*read, *given, *vectors], attributes=attributes)
+    inputs = [*read, *given, *_vectors_of(norm).values()]
+    return _call_of(model, emitter, signature, inputs, attributes=attributes)
 
 
 def _call_of(

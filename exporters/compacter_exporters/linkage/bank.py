@@ -6,6 +6,7 @@ that a bank grows without another graph. `adapter_id` [B] picks an entry for eac
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,18 @@ from compacter_core.linkage.bank import OVERRIDES, BankLayout
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.activations import emit_activation
+from compacter_exporters.calls import emit_sublayer_of_rows
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.forms import Form
 from compacter_exporters.heads import HeadLayer
 from compacter_exporters.linkage.bank_norms import scale_behind_norms
+from compacter_exporters.linkage.bank_mixing import prepare_calls
 from compacter_exporters.linkage.bank_projections import Stack, prepare, project
 from compacter_exporters.linkage.bank_rows import ROWS, Rows
 from compacter_exporters.linkage.bank_slots import open_slots
-from compacter_exporters.linkage.insertion import BIAS, insert
+from compacter_exporters.linkage.insertion import BIAS, insert, whole_bias
 from compacter_exporters.linkage.opened import Place, Places
-from compacter_exporters.linkage.opening import OpenReport, open_file
+from compacter_exporters.linkage.opening import OpenReport, check_form, open_file
 from compacter_exporters.linkage.values import integers_of
 from compacter_exporters.rewire import redirect
 
@@ -35,7 +39,9 @@ _MATRIX = 2
 _UP_BIAS = "up.bias"
 
 
-def graft_bank(backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False) -> OpenReport:
+def graft_bank(
+    backbone: Path, template: Path | Adapter, output: Path, *, sums_apart: bool = False, form: Form = Form.AUTO
+) -> OpenReport:
     """Write `output`: the backbone, with the places of the template open for an adapter in each row.
 
     Args:
@@ -44,44 +50,55 @@ def graft_bank(backbone: Path, template: Path | Adapter, output: Path, *, sums_a
             activation, replaced norms and head. It is not put in; add it like any other.
         output: the .onnx file to write.
         sums_apart: whether residual sums are kept from being fused with norms (`optimise.sums`).
+        form: auto, or sublayer for calls of a function, for which there are kernels.
 
     Raises:
-        CompacterError: as `graft`, and E605 for placements, norms, biases and heads that cannot be opened.
+        CompacterError: as `graft`, E605 for placements, norms, biases and heads that cannot be opened, and E001 for
+            another form.
     """
-    return open_file(backbone, template, output, Linkage.BANK, open_bank, sums_apart=sums_apart)
+    check_form(Linkage.BANK, form)
+    opener = partial(open_bank, form=form)
+    return open_file(backbone, template, output, Linkage.BANK, opener, sums_apart=sums_apart)
 
 
-def open_bank(models: Sequence[Places], description: Description) -> None:
-    """Open models of one backbone, each for the stacks that it holds."""
+def open_bank(models: Sequence[Places], description: Description, *, form: Form = Form.AUTO) -> None:
+    """Open models of one backbone, each for the stacks that it holds.
+
+    In the form sublayer, where every site of a model has a bias that the adapter is added before and the rows' biases
+    are added to (LNK-21), all of them are calls (LNK-23).
+    """
     for places in models:
-        _open_model(places, BankLayout(replace(description, stacks=places.stacks)))
+        _open_model(places, BankLayout(replace(description, stacks=places.stacks)), form)
 
 
-def _open_model(places: Places, layout: BankLayout) -> None:
+def _open_model(places: Places, layout: BankLayout, form: Form) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
-    of_site = _site_tensors(rows, places, layout, neutral)
+    can_call = layout.takes_bias and all(rows.are_in(place) and place.reads_product for place in places.sites())
+    calls = form is Form.SUBLAYER and can_call
+    of_site = _site_tensors(rows, places, layout, neutral, calls=calls)
     replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
     for place in places.sites():
-        _open_site(rows, places, layout, place, of_site[place.site.id])
+        open_site = _call_site if calls else _open_site
+        open_site(rows, places, layout, place, of_site[place.site.id])
     scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
     graph.insert_before(graph[0], rows.emitter.nodes)
 
 
 def _site_tensors(
-    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]
+    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array], *, calls: bool
 ) -> dict[str, dict[str, ir.Value]]:
     """The tensors of each site, [B, 1, ...]; `BIAS` [B, 1, d] for `up.bias` where it is added to the linear's."""
     stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
     gathered = {name: Stack(rows.gather(name, array), array.shape[0]) for name, array in stacked.items()}
-    if _UP_BIAS in gathered and "scaling" not in gathered and all(rows.are_in(place) for place in places.sites()):
+    if layout.takes_bias and all(rows.are_in(place) for place in places.sites()):
         bias, axis = gathered.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
         gathered[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
-    ready = prepare(rows, layout, gathered)
+    ready = (prepare_calls if calls else prepare)(rows, layout, gathered)
     parts = {name: rows.split(one.value, one.count, name) for name, one in ready.items()}
     return {
         site.id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
@@ -111,6 +128,17 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
         return emitter.op("Reshape", [v, shape], "delta", like=x)
 
     insert(emitter, place, delta, bias=tensors.get(BIAS))
+
+
+def _call_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
+    labels, linear_bias = {"compacter.site": place.site.id}, place.layer.bias_add
+    emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
+    if linear_bias is None:  # are_in says that there is one
+        raise TypeError("no bias to add the rows' to")
+    given = {name.replace(".", "_"): value for name, value in tensors.items() if name != BIAS}
+    given["up_bias"] = whole_bias(emitter, place, linear_bias, tensors[BIAS])
+    activation = layout.config.non_linearity
+    emit_sublayer_of_rows(places.model, emitter, place.layer, given, activation=activation, around=place.around)
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:

@@ -91,10 +91,15 @@ def prepare(rows: Rows, layout: BankLayout, gathered: Mapping[str, Stack]) -> di
             A = gathered.get(f"{side}.rule") or gathered["rule"]
             made[f"{side}.weight"] = _multiplied_out(rows, layout, side, A, gathered[f"{side}.weight"])
         return made
-    rules = {name: _mixing(rows, layout, one) for name, one in gathered.items() if name.endswith("rule")}
+    rules = mixing_of(rows, layout, gathered)
     mixing = rules.pop(f"{Side.DOWN}.rule", None) or rules["rule"]
-    made[_MIXED] = _mixed(rows, layout, mixing, made.pop(f"{Side.DOWN}.right"))
+    made[_MIXED] = mixed_with(rows, layout, mixing, made.pop(f"{Side.DOWN}.right"))
     return made | rules
+
+
+def mixing_of(rows: Rows, layout: BankLayout, gathered: Mapping[str, Stack]) -> dict[str, Stack]:
+    """The mixing matrices of lphm, by the names of their rules."""
+    return {name: _mixing(rows, layout, one) for name, one in gathered.items() if name.endswith("rule")}
 
 
 def _mixing(rows: Rows, layout: BankLayout, rule: Stack) -> Stack:
@@ -114,8 +119,8 @@ def _mixing(rows: Rows, layout: BankLayout, rule: Stack) -> Stack:
     return Stack(mixing, rule.count)
 
 
-def _mixed(rows: Rows, layout: BankLayout, mixing: Stack, right: Stack) -> Stack:
-    """[B, R, (a, i, r), (b, i', r')] and [B, S, (i', r'), j] to [B, S, (a, i, r), (b, j)]."""
+def mixed_with(rows: Rows, layout: BankLayout, mixing: Stack, right: Stack) -> Stack:
+    """Mixing matrices multiplied with t of the down-projections: [B, R, (a, i, r), (b, i', r')] and [B, S, (i', r'), j] to [B, S, (a, i, r), (b, j)]."""
     n, r = layout.projection.phm_dim or 1, layout.projection.phm_rank or 1
     _, n_out = layout.sizes(Side.DOWN)
     emitter, size = rows.emitter, n * n * r

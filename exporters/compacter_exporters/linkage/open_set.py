@@ -18,7 +18,9 @@ def opener_of(linkage: Linkage, *, sums_apart: bool, form: Form = Form.AUTO) -> 
         CompacterError: E001 for a form that the linkage does not have.
     """
     check_form(linkage, form)
-    return open_bank if linkage is Linkage.BANK else partial(open_swappable, sums_apart=sums_apart, form=form)
+    if linkage is Linkage.BANK:
+        return partial(open_bank, form=form)
+    return partial(open_swappable, sums_apart=sums_apart, form=form)
 
 
 def open_directory(

@@ -75,12 +75,12 @@ class OpenSetReport:
 
 
 def check_form(linkage: Linkage, form: Form) -> None:
-    """Refuse a form that graphs of a linkage do not have.
+    """Refuse a form that open graphs do not have.
 
     Raises:
         CompacterError: E001.
     """
-    forms = (Form.AUTO, Form.SUBLAYER) if linkage is Linkage.SWAPPABLE else (Form.AUTO,)
+    forms = (Form.AUTO, Form.SUBLAYER)
     if form not in forms:
         raise CompacterError(
             ErrorCode.E001,

@@ -6,13 +6,15 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
-from compacter_core.adapter import Adapter, Array
+from compacter_core.adapter import Adapter, Array, SiteParameters
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.gains import consumed_overrides
 from compacter_core.layout import Part
 from compacter_core.linkage.bank import BankLayout, bank_input
 from compacter_core.linkage.dense import Dense
+from compacter_exporters.calls import merge_into_call
 from compacter_exporters.emitter import Emitter
+from compacter_exporters.functions import Kind
 from compacter_exporters.linkage.bank_norms import scale_in_norms
 from compacter_exporters.linkage.bank_projections import INPUT
 from compacter_exporters.linkage.bank_rows import ROWS
@@ -21,12 +23,13 @@ from compacter_exporters.linkage.opened import name_of_call
 from compacter_exporters.linkage.static import take_place
 
 
-def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
+def merge_entry(model: ir.Model, layout: BankLayout, adapter: Adapter) -> None:
     """Put constants in the places of an adapter's entries: overrides, head and sites.
 
     Raises:
         CompacterError: E606 if the graph is not as the graft made it.
     """
+    graph = model.graph
     nodes = {str(node.name): node for node in graph}
     dtype = ir.DataType.from_numpy(layout.description.dtype.memory)
     emitter = Emitter(graph, "compacter/static", dtype, {})
@@ -38,9 +41,13 @@ def merge_entry(graph: ir.Graph, layout: BankLayout, adapter: Adapter) -> None:
     for site in adapter.config.sites:
         for call in count() if site.id in here else ():
             prefix = f"compacter/bank/{name_of_call(site.id, call)}/"
-            if call and f"{prefix}delta" not in nodes:
+            called = next((node for name, node in nodes.items() if name in _calls(prefix)), None)
+            if call and called is None and f"{prefix}delta" not in nodes:
                 break
-            _merge_site(graph, prefix, Dense.of(adapter.site(site.id)), nodes, emitter)
+            if called is None:
+                _merge_site(graph, prefix, Dense.of(adapter.site(site.id)), nodes, emitter)
+            else:
+                _merge_call(model, prefix, called, adapter.site(site.id), nodes)
 
 
 def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
@@ -79,8 +86,7 @@ def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, 
     z = _affine(emitter, x, f"{prefix}down", dense.Wd, dense.bd)
     v = _affine(emitter, z, f"{prefix}up", dense.Wu, None if total else dense.bu)
     if total:
-        bu = np.zeros(dense.Wu.shape[-1]) if dense.bu is None else dense.bu
-        total.replace_input_with(1, emitter.constant(f"{prefix}up/bias", bu))
+        total.replace_input_with(1, emitter.constant(f"{prefix}up/bias", _bias(dense)))
     graph.insert_before(delta, emitter.nodes)
     emitter.nodes.clear()
     _replace_uses(delta.outputs[0], v)
@@ -94,6 +100,31 @@ def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, 
     ]
     dead = [node for node in inner if _only_feeds(node, inner)]
     graph.remove(dead, safe=True)
+
+
+def _bias(dense: Dense) -> Array:
+    """bu', zeros where there is none."""
+    return np.zeros(dense.Wu.shape[-1]) if dense.bu is None else dense.bu
+
+
+def _calls(prefix: str) -> list[str]:
+    """What a call may be named."""
+    return [f"{prefix}{kind.lower()}" for kind in (Kind.RESIDUAL, Kind.NORM)]
+
+
+def _merge_call(
+    model: ir.Model, prefix: str, call: ir.Node, site: SiteParameters, nodes: Mapping[str, ir.Node]
+) -> None:
+    """A call with the constants of one adapter; b and bu stay a sum."""
+    graph, total = model.graph, _node(nodes, f"{prefix}{BIAS}")
+    output = call.outputs[0]
+    emitter = Emitter(graph, f"compacter/static/{prefix}", ir.DataType(output.dtype), {})
+    dense = Dense.of(site)
+    total.replace_input_with(1, emitter.constant("up.bias", _bias(dense)))
+    y = merge_into_call(model, emitter, call, site)
+    graph.insert_before(call, emitter.nodes)
+    take_place(graph, output, y)
+    graph.remove(call, safe=True)
 
 
 def _only_feeds(node: ir.Node, inner: list[ir.Node]) -> bool:

@@ -9,6 +9,7 @@ from compacter_core.adapter import Adapter, Array
 from compacter_core.layout import Part
 from compacter_core.linkage.bank import ADAPTER_ID, BankLayout
 from compacter_core.linkage.description import Description, read_description
+from compacter_exporters.calls import inline_calls
 from compacter_exporters.checks import Check, Numbers, check_sum
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
@@ -54,6 +55,7 @@ def verify_bank(probe: Probe, adapters: Sequence[Adapter]) -> VerifyReport:
     """
     real = load_graph(probe.model)
     description = read_description(real.metadata_props)
+    inline_calls(real)
     chosen = inline(real, probe.path)
     observe(real)
     bank = Bank(description)
@@ -87,7 +89,8 @@ def _calls(probe: Probe, description: Description, adapter: Adapter) -> dict[str
     copy = load_graph(probe.model)
     inline(copy, probe.path)
     take_apart(copy)
-    merge_entry(copy.graph, BankLayout(description), adapter)
+    merge_entry(copy, BankLayout(description), adapter)
+    inline_calls(copy)
     return OpenVerifier.of_calls(copy.graph, adapter)
 
 
