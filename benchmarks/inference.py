@@ -13,10 +13,12 @@ Random weights of MiniLM's or BERT-base's size with a Compacter, norms and head 
     merged                one adapter in the graph
     merged, sums apart    one adapter in the graph as `graft --target cpu` makes it from the export
     merged, kernels       one adapter in the graph as `graft --target cpu --form sublayer` makes it from the export, on
-                          the kernels of compacter_runtime; all other arms are in ONNX Runtime's own operators
+                          the kernels of compacter_runtime, on which so named arms run, and no others
     swappable             the same adapter given with the run
     bank                  another adapter in each row, with its own norms and head
     bank, shared norms    another adapter in each row, with its own head
+    swappable, kernels    the same graphs with `--form sublayer`, on kernels; also "bank, kernels" and
+                          "bank, shared norms, kernels"
     rows                  what a bank replaces: a merged session, sums apart, for each adapter, one call for each row;
                           eight sessions, which take turns where there are more rows
     adapterhub            AdapterHub's Compacter of the same size, as PyTorch exports the model; first make it with
@@ -29,8 +31,9 @@ sums apart, have to be made anew where an older version made them.
 In int8 the backbone's weights are quantised (dynamic, by tensor) before adapters go in, which stay in float32.
 
 Ratios to the backbone are to the fastest of its three graphs, those to the merged graph to the faster of the two in
-ONNX Runtime's own operators: the fastest merged graph's ratio to the backbone compares the best with the best. Ratios
-to the exported backbone say what an adapter costs whoever runs the export as it is.
+ONNX Runtime's own operators, and under "kernels" to that on kernels: the fastest merged graph's ratio to the backbone
+compares the best with the best. Ratios to the exported backbone say what an adapter costs whoever runs the export as it
+is.
 
 All arms of a shape run in rounds of random order, each once unmeasured before it is measured; a ratio is the median of
 the ratios of all rounds.
@@ -66,8 +69,9 @@ from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
 
 _BARE: Final = (Arm.BACKBONE, Arm.FUSED, Arm.APART)
-_USUAL: Final = (*_BARE, Arm.MERGED, Arm.MERGED_APART, Arm.MERGED_KERNELS, Arm.SWAPPABLE, Arm.BANK, Arm.SHARED)
-_BASES: Final = ("backbone", "exported", "merged", "bank")
+_MERGED: Final = (Arm.MERGED, Arm.MERGED_APART, Arm.MERGED_KERNELS)
+_USUAL: Final = (*_BARE, *_MERGED, Arm.SWAPPABLE, Arm.SWAPPABLE_KERNELS, Arm.BANK, Arm.BANK_KERNELS)
+_BASES: Final = ("backbone", "exported", "merged", "kernels", "bank")
 
 
 def sizes_in_memory(models: Models) -> dict[str, int]:
@@ -82,10 +86,10 @@ def as_text(figures: Mapping[str, Mapping[Arm, Row]]) -> str:
     """A table of all shapes."""
     rows = [(shape, arm, row) for shape, of_shape in figures.items() for arm, row in of_shape.items()]
     bases = [base for base in _BASES if base in rows[0][2].ratios]
-    lines = [f"{'shape':<8}{'arm':<22}{'ms':>9}{'runs':>6}" + "".join(f"{f'/ {base}':>20}" for base in bases)]
+    lines = [f"{'shape':<8}{'arm':<28}{'ms':>9}{'runs':>6}" + "".join(f"{f'/ {base}':>20}" for base in bases)]
     for shape, arm, row in rows:
         ratios = "".join(f"{row.ratios[base]!s:>20}" for base in bases)
-        lines.append(f"{shape:<8}{arm:<22}{row.ms:>9.1f}{row.runs:>6}{ratios}")
+        lines.append(f"{shape:<8}{arm:<28}{row.ms:>9.1f}{row.runs:>6}{ratios}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.inference_models import Arm, Models, another
-from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
 from compacter_runtime import kernels
 from compacter_runtime.bank import Bank
@@ -46,7 +45,7 @@ def open_session(models: Models, arm: Arm, without: Sequence[str] = ()) -> onnxr
         RuntimeError: where there is no such pool, or no kernels for the arm that runs on them.
     """
     options = onnxruntime.SessionOptions()
-    if arm is Arm.MERGED_KERNELS and not kernels.register(options):
+    if arm.uses_kernels and not kernels.register(options):
         raise RuntimeError(f"there are no kernels here; choose --arms without {arm.value!r}")
     options.log_severity_level = _QUIET
     options.use_per_session_threads = False
@@ -96,17 +95,13 @@ def _by_row(sessions: Sequence[onnxruntime.InferenceSession]) -> Call:
 
 def _adapters(models: Models, arm: Arm, session: onnxruntime.InferenceSession, rows: int) -> Given:
     """What a run is given besides texts, by the number of its rows."""
-    if arm is Arm.SWAPPABLE:
+    if arm.is_swappable:
         swappable = Swappable(read_description(session.get_modelmeta().custom_metadata_map))
         packed = swappable.load(models.adapter())
         return lambda batch: swappable.choose(packed, batch).feeds(np.arange(batch))
-    if arm in (Arm.BANK, Arm.SHARED):
+    if arm.is_bank:
         bank = Bank(read_description(session.get_modelmeta().custom_metadata_map))
         for index in range(rows):
-            bank.add(another(_template(models, arm), index))
+            bank.add(another(models.template(arm), index))
         return lambda batch: bank.choose(bank.names[:batch], batch).feeds(np.arange(batch))
     return lambda _: {}
-
-
-def _template(models: Models, arm: Arm) -> Adapter:
-    return models.without_norms() if arm is Arm.SHARED else models.adapter()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,9 @@ class Arm(StrEnum):
     SWAPPABLE = "swappable"
     BANK = "bank"
     SHARED = "bank, shared norms"
+    SWAPPABLE_KERNELS = "swappable, kernels"
+    BANK_KERNELS = "bank, kernels"
+    SHARED_KERNELS = "bank, shared norms, kernels"
     ROWS = "rows"
     ADAPTERHUB = "adapterhub"
     ADAPTERHUB_FUSED = "adapterhub, fused"
@@ -75,6 +79,31 @@ class Arm(StrEnum):
     def is_bare(self) -> bool:
         """Whether it has no adapter."""
         return self in (Arm.BACKBONE, Arm.FUSED, Arm.APART)
+
+    @property
+    def is_bank(self) -> bool:
+        """Whether each row has another adapter."""
+        return self in (Arm.BANK, Arm.SHARED, Arm.BANK_KERNELS, Arm.SHARED_KERNELS)
+
+    @property
+    def is_swappable(self) -> bool:
+        """Whether its adapter is given with the run."""
+        return self in (Arm.SWAPPABLE, Arm.SWAPPABLE_KERNELS)
+
+    @property
+    def shares_norms(self) -> bool:
+        """Whether all rows have the backbone's norms."""
+        return self in (Arm.SHARED, Arm.SHARED_KERNELS)
+
+    @property
+    def uses_kernels(self) -> bool:
+        """Whether its adapters are calls, run by the kernels of compacter_runtime."""
+        return self in (Arm.MERGED_KERNELS, Arm.SWAPPABLE_KERNELS, Arm.BANK_KERNELS, Arm.SHARED_KERNELS)
+
+    @property
+    def form(self) -> Form:
+        """How it is grafted for CPUs."""
+        return Form.SUBLAYER if self.uses_kernels else Form.AUTO
 
     @property
     def is_merged(self) -> bool:
@@ -101,12 +130,8 @@ class Models:
             Arm.FUSED: self._fused,
             Arm.APART: self._apart,
             Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.file, path),
-            Arm.MERGED_APART: lambda path: self._merged_for_cpu(path, Form.AUTO),
-            Arm.MERGED_KERNELS: lambda path: self._merged_for_cpu(path, Form.SUBLAYER),
-            Arm.ROWS: lambda path: self._merged_for_cpu(path, Form.AUTO),
-            Arm.SWAPPABLE: lambda path: graft_swappable(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
-            Arm.BANK: lambda path: graft_bank(self.path(Arm.BACKBONE), self.file, path, sums_apart=True),
-            Arm.SHARED: lambda path: graft_bank(self.path(Arm.BACKBONE), self.without_norms(), path, sums_apart=True),
+            **{arm: partial(self._merged_for_cpu, arm) for arm in (Arm.MERGED_APART, Arm.MERGED_KERNELS, Arm.ROWS)},
+            **{arm: partial(self._opened, arm) for arm in Arm if arm.is_swappable or arm.is_bank},
             Arm.ADAPTERHUB_FUSED: lambda path: _optimise(self.path(Arm.ADAPTERHUB), path, self._config),
         }
 
@@ -182,9 +207,17 @@ class Models:
             ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
 
-    def _merged_for_cpu(self, path: Path, form: Form) -> None:
+    def template(self, arm: Arm) -> Adapter:
+        """The adapter that an arm's graph is made for."""
+        return self.without_norms() if arm.shares_norms else self.adapter()
+
+    def _opened(self, arm: Arm, path: Path) -> None:
+        open_for = graft_bank if arm.is_bank else graft_swappable
+        open_for(self.path(Arm.BACKBONE), self.template(arm), path, sums_apart=True, form=arm.form)
+
+    def _merged_for_cpu(self, arm: Arm, path: Path) -> None:
         """As `graft --target cpu` makes it. Its precision fp32 leaves the backbone's weights as they are, int8 too."""
-        recipe = Recipe.best_known(choices.Target.CPU, choices.Precision.FP32, form, self.adapter())
+        recipe = Recipe.best_known(choices.Target.CPU, choices.Precision.FP32, arm.form, self.adapter())
         build(self.path(Arm.BACKBONE), self.file, path, recipe)
 
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:

@@ -66,7 +66,7 @@ class Row:
     Args:
         ms: median milliseconds of a run.
         runs: how many were measured.
-        ratios: by what they are to: "backbone", "exported", "merged", "bank", as far as such arms were measured.
+        ratios: by what they are to: "backbone", "exported", "merged", "kernels", "bank", as far as such arms were measured.
     """
 
     ms: float
@@ -101,7 +101,7 @@ def figures_of(openings: Sequence[Times]) -> dict[Arm, Row]:
     """Median milliseconds of each arm, and its ratios to other arms, each chosen once for all openings together.
 
     They are the fastest graph without an adapter ("backbone"), that which was exported ("exported"), the faster merged
-    graph ("merged") and the bank.
+    graph in ONNX Runtime's own operators ("merged"), that on kernels ("kernels") and the bank.
     """
     arms = list(openings[0])
     whole = {arm: [*chain.from_iterable(times[arm] for times in openings)] for arm in arms}
@@ -110,6 +110,7 @@ def figures_of(openings: Sequence[Times]) -> dict[Arm, Row]:
         "backbone": [arm for arm in arms if arm.is_bare],
         "exported": [arm for arm in arms if arm is Arm.BACKBONE],
         "merged": [arm for arm in arms if arm.is_merged],
+        "kernels": [arm for arm in arms if arm is Arm.MERGED_KERNELS],
         "bank": [arm for arm in arms if arm is Arm.BANK],
     }
     bases = {name: min(of_kind, key=medians.__getitem__) for name, of_kind in kinds.items() if of_kind}

@@ -54,7 +54,7 @@ class Factors:
     def are_fewer(self) -> bool:
         """Whether a token takes fewer products with them than with the weights."""
         (m, w), (k, n, w_up) = self.left.shape, self.mix_up.shape
-        return (n * m + k * n) * (w + w_up) < 2 * n * m * k
+        return bool((n * m + k * n) * (w + w_up) < 2 * n * m * k)
 
 
 def _down(p: ProjectionParameters) -> tuple[Array, Array]:

@@ -22,6 +22,7 @@ from compacter_exporters.agreement import AGREEMENT, agreement
 from compacter_exporters.calls import inline_calls
 from compacter_exporters.checks import Numbers
 from compacter_exporters.dissolving import undissolved_linears
+from compacter_exporters.folding import fold_factors
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linears import find_linears
@@ -104,6 +105,7 @@ def verify_all(
     reports: dict[str, VerifyReport] = {}
     for file in sorted(path.glob("*.onnx")) if path.is_dir() else [path]:
         graph = _load(file)
+        fold_factors(graph)
         within = regions_of(graph)
         take_apart(graph)
         found = present_in(within, loaded, linears=partial(undissolved_linears, adapter=loaded))
@@ -126,6 +128,7 @@ def _load(file: Path) -> ir.Model:
 def _verify_region(file: Path, present: Present, whole: Adapter, run: _Run) -> VerifyReport:
     """Compare one graph of a model. A branch is verified in a copy of the model that always takes it."""
     model, real = _load(file), _load(file)
+    fold_factors(model)
     chosen = inline(model, present.region.path)
     inline(real, present.region.path)
     # Places are looked up where fused operators are taken apart; what is compared are the values of the model as it is.

@@ -47,7 +47,8 @@ def merge_entry(model: ir.Model, layout: BankLayout, adapter: Adapter) -> None:
             if called is None:
                 _merge_site(graph, prefix, Dense.of(adapter.site(site.id)), nodes, emitter)
             else:
-                _merge_call(model, prefix, called, adapter.site(site.id), nodes)
+                own = Emitter(graph, f"{emitter.prefix}/{prefix}", dtype, {})
+                _merge_call(model, called, _node(nodes, f"{prefix}{BIAS}"), adapter.site(site.id), own)
 
 
 def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
@@ -112,19 +113,13 @@ def _calls(prefix: str) -> list[str]:
     return [f"{prefix}{kind.lower()}" for kind in (Kind.RESIDUAL, Kind.NORM)]
 
 
-def _merge_call(
-    model: ir.Model, prefix: str, call: ir.Node, site: SiteParameters, nodes: Mapping[str, ir.Node]
-) -> None:
-    """A call with the constants of one adapter; b and bu stay a sum."""
-    graph, total = model.graph, _node(nodes, f"{prefix}{BIAS}")
-    output = call.outputs[0]
-    emitter = Emitter(graph, f"compacter/static/{prefix}", ir.DataType(output.dtype), {})
-    dense = Dense.of(site)
-    total.replace_input_with(1, emitter.constant("up.bias", _bias(dense)))
+def _merge_call(model: ir.Model, call: ir.Node, total: ir.Node, site: SiteParameters, emitter: Emitter) -> None:
+    """A call with the constants of one adapter; `total` stays the sum of b and bu'."""
+    total.replace_input_with(1, emitter.constant("bias", _bias(Dense.of(site))))
     y = merge_into_call(model, emitter, call, site)
-    graph.insert_before(call, emitter.nodes)
-    take_place(graph, output, y)
-    graph.remove(call, safe=True)
+    model.graph.insert_before(call, emitter.nodes)
+    take_place(model.graph, call.outputs[0], y)
+    model.graph.remove(call, safe=True)
 
 
 def _only_feeds(node: ir.Node, inner: list[ir.Node]) -> bool:

@@ -9,6 +9,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.description import describes_itself, read_description
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.calls import inline_calls
+from compacter_exporters.folding import fold_factors
 from compacter_exporters.fused.apart import take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind
@@ -101,6 +102,7 @@ def _graphs_of(file: Path, adapters: Sequence[Adapter]) -> Iterator[_Graph]:
     loaded = load_graph(file)
     inline_calls(loaded)
     bind(loaded.graph, {})
+    fold_factors(loaded)
     regions = regions_of(loaded)
     take_apart(loaded)
     for region in regions:

@@ -6,6 +6,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
 from compacter_core.linkage.swappable import swappable_tensors
 from compacter_exporters.calls import inline_calls
+from compacter_exporters.folding import fold_factors
 from compacter_exporters.fused.apart import observe, take_apart
 from compacter_exporters.graph import load_graph
 from compacter_exporters.linkage.static import bind, choose_heads
@@ -30,6 +31,7 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
     take_apart(copy)
     observe(real)
     bind(copy.graph, tensors)
+    fold_factors(copy)
     choose_heads(copy.graph, tensors)
     verifiers = OpenVerifier.of_calls(copy.graph, adapter)
     drawn = random_inputs(real.graph, np.random.default_rng(probe.seed), batch=probe.batch, length=probe.length)
