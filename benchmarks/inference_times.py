@@ -66,7 +66,7 @@ class Row:
     Args:
         ms: median milliseconds of a run.
         runs: how many were measured.
-        ratios: by what they are to: "backbone", "exported", "merged", "kernels", "bank", as far as such arms were measured.
+        ratios: by what they are to: "backbone", "exported", "merged", "kernels", "bank", as far as there are such arms.
     """
 
     ms: float

@@ -78,7 +78,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "column, in int8 and int4 bias-first, which cost least; fold suits optimisers that run on the result); "
         "dissolved: in the weights of the linear layers, for adapters without an activation; function: as calls of a "
         "function of the model; sublayer: as calls that take in residual sums and norms, fastest on CPUs where "
-        "compacter_runtime's kernels serve; also with the linkage swappable",
+        "compacter_runtime's kernels serve; also with the linkages swappable and bank",
     )
     parser.add_argument(
         "--linkage",
@@ -143,8 +143,7 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
     if is_optimised(args):
         report, data = open_optimised(args, backbone, template, output)
     else:
-        opener = opener_of(linkage, sums_apart=False, form=Form(args.form))
-        report = open_file(backbone, template, output, linkage, opener)
+        report = open_file(backbone, template, output, opener_of(linkage, sums_apart=False), form=Form(args.form))
         data = report.as_dict()
     _copy(companions)
     return data, f"opened {backbone} for adapters ({linkage}): {output} ({len(report.sites)} sites)"

@@ -54,6 +54,17 @@ def bank_input(name: str) -> str:
     return f"{PREFIX}/{name}"
 
 
+def has_scaling(template: AdapterConfig) -> bool:
+    """Whether the scaling is a tensor of its own: it varies by channel, or by site where the weights do not."""
+    by_site = template.scaling is ScalingKind.LEARNED and template.projection.shared_W
+    return template.scaling is ScalingKind.CHANNEL or by_site
+
+
+def takes_bias(template: AdapterConfig) -> bool:
+    """Whether a graph may add bu' to the bias of a linear (LNK-21): there is one, and nothing scales it."""
+    return template.bias_up and not has_scaling(template)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BankLayout:
     """Which tensors a bank has.
@@ -90,17 +101,6 @@ class BankLayout:
             )
         return rows
 
-    @property
-    def has_scaling(self) -> bool:
-        """Whether the scaling is a tensor of its own: it varies by channel, or by site where the weights do not."""
-        by_site = self.config.scaling is ScalingKind.LEARNED and self.projection.shared_W
-        return self.config.scaling is ScalingKind.CHANNEL or by_site
-
-    @property
-    def takes_bias(self) -> bool:
-        """Whether a graph may add bu' to the bias of a linear (LNK-21): there is one, and nothing scales it."""
-        return self.config.bias_up and not self.has_scaling
-
     def sizes(self, side: Side) -> tuple[int, int]:
         """(in, out) of a projection."""
         d, k = self.config.hidden_size, self.bottleneck
@@ -131,7 +131,7 @@ class BankLayout:
             and all(site.bottleneck_size <= self.bottleneck for site in sites)
             and mine.shared_phm_rule <= its.shared_phm_rule
             and (not mine.shared_W or (its.shared_W and len(sites) in (0, len(here))))
-            and (self.has_scaling or not (mine.shared_W and config.scaling is ScalingKind.LEARNED))
+            and (has_scaling(self.config) or not (mine.shared_W and config.scaling is ScalingKind.LEARNED))
             and (self.config.bias_up or not config.bias_up)
         )
         if not fits:
@@ -170,7 +170,7 @@ class BankLayout:
         arrays: dict[str, Array] = {"down.bias": np.zeros((1, k))}
         if self.config.bias_up:
             arrays["up.bias"] = np.zeros((1, d))
-        if self.has_scaling:
+        if has_scaling(self.config):
             arrays["scaling"] = np.zeros((1, d))
         scaling: Array | float = 1.0
         if adapter is not None:
@@ -179,7 +179,7 @@ class BankLayout:
             n = self.projection.phm_dim or 1
             arrays["down.bias"][0] = _padded(bias.reshape(n, -1), (n, k // n)).reshape(-1)
             given = np.asarray(site.scaling, np.float64)
-            if self.has_scaling:
+            if has_scaling(self.config):
                 arrays["scaling"][0] = given
             else:
                 scaling = given

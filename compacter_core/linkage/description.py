@@ -35,6 +35,8 @@ DTYPE: Final = "compacter.dtype"
 TEMPLATE: Final = "compacter.template"
 BACKBONE: Final = "compacter.backbone"
 STACKS: Final = "compacter.stacks"
+FORM: Final = "compacter.form"
+_CALLS: Final = "sublayer"
 
 _REMEDY: Final = "Graft again; an optimiser or another tool has changed the model."
 
@@ -49,6 +51,7 @@ class Description:
         dtype: type of the tensors it takes.
         backbone: tensors of the backbone by name, see above.
         stacks: those that this graph holds, of a model in several graphs; None for all of the template's.
+        has_calls: whether its sites are calls (LNK-22, LNK-23). A swappable graph takes factors then.
     """
 
     linkage: Linkage
@@ -56,6 +59,7 @@ class Description:
     dtype: DType
     backbone: Mapping[str, Array] = field(default_factory=dict)
     stacks: tuple[Stack, ...] | None = None
+    has_calls: bool = False
 
     @property
     def here(self) -> AdapterConfig:
@@ -108,6 +112,7 @@ class Description:
             DTYPE: self.dtype.value,
             TEMPLATE: config_to_json(self.template),
             BACKBONE: base64.b64encode(save(dict(self.backbone))).decode("ascii"),
+            **({FORM: _CALLS} if self.has_calls else {}),
         }
 
 
@@ -142,6 +147,7 @@ def read_description(metadata: Mapping[str, str]) -> Description:
             dtype=DType(metadata[DTYPE]),
             backbone=load(base64.b64decode(metadata[BACKBONE], validate=True)),
             stacks=tuple(map(Stack, metadata[STACKS].split())) if STACKS in metadata else None,
+            has_calls=metadata.get(FORM) == _CALLS,
         )
     except (KeyError, ValueError, binascii.Error, SafetensorError) as error:
         raise CompacterError(ErrorCode.E601, "the model's linkage metadata is damaged", remedy=_REMEDY) from error

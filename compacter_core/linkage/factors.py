@@ -6,10 +6,11 @@ Both weights are products of a narrow matrix and a small one, with d split into 
 
 In the letters of the reference (`reference.projection`), with j = (b, q) or (a, q), the w values of i are one for each
 
-    lphm        i, r     left = s_i[p, r],    mix_down = A_i[a, b] t_i[r, q],    mix_up = A_i[a, b] s_i[q, r],   right = t_i[r, p]
-    phm         i, c     left = W_i[p, c],    mix_down = A_i[a, b] [q = c],      mix_up = A_i[a, b] [q = c],     right = W_i[c, p]
-    low_rank    r        left = s[p, r],      mix_down = t[r, j],                mix_up = s[j, r],               right = t[r, p]
-    dense       c        left = W[p, c],      mix_down = [j = c],                mix_up = [j = c],               right = W[c, p]
+                i       left        mix_down                mix_up                  right
+    lphm        i, r    s_i[p, r]   A_i[a, b] t_i[r, q]     A_i[a, b] s_i[q, r]     t_i[r, p]
+    phm         i, c    W_i[p, c]   A_i[a, b] [q = c]       A_i[a, b] [q = c]       W_i[c, p]
+    low_rank    r       s[p, r]     t[r, j]                 s[j, r]                 t[r, p]
+    dense       c       W[p, c]     [j = c]                 [j = c]                 W[c, p]
 
 with n = 1 in the last two. A scaling is in `right`; where it differs by channel and n > 1, that has a copy of its rows
 for each block. A projection takes d w + k n w products for each token, its weight multiplied out d k.
@@ -21,10 +22,11 @@ from typing import Self
 import numpy as np
 
 from compacter_core.adapter import Array, ProjectionParameters, SiteParameters
+from compacter_core.config import AdapterConfig
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.reference.projection import rule
 from compacter_core.reference.rounding import float64_site
-from compacter_core.vocabulary import ProjectionKind
+from compacter_core.vocabulary import ProjectionKind, ScalingKind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +59,27 @@ class Factors:
         return bool((n * m + k * n) * (w + w_up) < 2 * n * m * k)
 
 
+def factor_shapes(config: AdapterConfig, k: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a site's `Factors`, by their names.
+
+    Args:
+        config: of the adapter.
+        k: the site's bottleneck.
+    """
+    p, d = config.projection, config.hidden_size
+    n = p.phm_dim or 1
+    w = n * p.phm_rank if p.phm_rank is not None else k
+    copies = n if config.scaling is ScalingKind.CHANNEL else 1
+    return {
+        "left": (d // n, w),
+        "mix_down": (n, w, k),
+        "mix_up": (k, n, w * copies),
+        "right": (w * copies, d // n),
+    }
+
+
 def _down(p: ProjectionParameters) -> tuple[Array, Array]:
-    """left and mix_down."""
+    """Left and mix_down."""
     match p.kind:
         case ProjectionKind.LPHM:
             s, t = _both(p)
@@ -111,7 +132,7 @@ def _scaled(mix: Array, right: Array, scaling: Array) -> tuple[Array, Array]:
 
 
 def _both(p: ProjectionParameters) -> tuple[Array, Array]:
-    """s and t.
+    """S and t.
 
     Raises:
         CompacterError: E301 if one is missing.

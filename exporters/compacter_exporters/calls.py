@@ -73,52 +73,23 @@ def emit_open_sublayer(
     model: ir.Model,
     emitter: Emitter,
     layer: Linear,
-    tensors: Sequence[ir.Value],
-    *,
-    activation: Activation,
-    around: Surroundings,
-) -> ir.Value:
-    """Put a call in the place of a linear layer's bias and the residual sum, for tensors that are given with a run.
-
-    Never of the norm: without an adapter nothing but r + (m + b) is computed.
-
-    Args:
-        model: gets the function, where it does not have it.
-        emitter: of the site.
-        layer: the linear layer, whose product the adapter reads and is added to.
-        tensors: down.weight, down.bias and up.weight of the adapter for m, and b + bu'.
-        activation: act.
-        around: what follows the layer.
-
-    Returns:
-        r + (m + (act(..) Wu' + (b + bu'))).
-    """
-    m = layer.product
-    signature = Signature(Kind.RESIDUAL, activation, has_bd=True, has_bu=True, dtype=emitter.dtype)
-    y = _call_of(model, emitter, signature, [m, around.residual, *tensors])
-    _take_place(emitter, layer, around, around.sum, read=m, call=y)
-    return y
-
-
-def emit_sublayer_of_rows(
-    model: ir.Model,
-    emitter: Emitter,
-    layer: Linear,
     tensors: Mapping[str, ir.Value],
     *,
     activation: Activation,
     around: Surroundings,
+    of_rows: bool = False,
 ) -> ir.Value:
-    """Put a call in the place of a linear layer's bias, the residual sum and the norm, for tensors of each row.
+    """Put a call in the place of a linear's bias, the residual sum and the norm, for tensors that are given with a run.
 
     Args:
         model: gets the function, where it does not have it.
         emitter: of the site.
         layer: the linear layer, whose product the adapter reads and is added to.
-        tensors: what the function reads, by its inputs: [B, 1, ...], or vectors that rows share; without x, r and the
-            norm's.
+        tensors: what the function reads, by its inputs, but for x, r and the norm's: down_bias is that of the adapter
+            for m, and up_bias is b + bu'.
         activation: act.
         around: what follows the layer.
+        of_rows: whether each row has its own, [B, 1, ...]; vectors may be shared.
 
     Returns:
         r + (m + (act(..) Wu' + (b + bu'))), or N of it.
@@ -126,7 +97,7 @@ def emit_sublayer_of_rows(
     m = layer.product
     norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
     kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
-    weights = Weights.FACTORS_OF_ROWS if "down_left" in tensors else Weights.ROWS
+    weights = Weights.of(are_factors="down_left" in tensors, are_by_row=of_rows)
     signature = Signature(kind, activation, has_bd=True, has_bu=True, dtype=emitter.dtype, weights=weights)
     given = {"x": m, "r": around.residual, **tensors, **_vectors_of(norm)}
     attributes = None if norm is None else {"epsilon": norm.epsilon}
@@ -136,7 +107,7 @@ def emit_sublayer_of_rows(
 
 
 def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: SiteParameters) -> ir.Value:
-    """A call that does for one adapter what a call of `emit_sublayer_of_rows` does for those of rows.
+    """A call that does for one adapter what a call of `emit_open_sublayer` does for those of rows.
 
     Args:
         model: gets the function, where it does not have it.

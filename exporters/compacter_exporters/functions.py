@@ -2,13 +2,14 @@
 
 With delta = act(x Wd + bd) Wu' + bu',
 
-    function   delta = Delta_<weights><activation>[_bd][_bu]_<type>(x, Wd, [bd,] Wu' [, bu'])
-    sublayer   y = Residual_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
-               y = Norm_<weights><activation>[_bd][_bu]_<type>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
+    function   delta = Delta_<name>(x, Wd, [bd,] Wu' [, bu'])
+    sublayer   y = Residual_<name>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
+               y = Norm_<name>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
 
+where <name> is <weights><activation>[_bd][_bu]_<type>.
 With the weights `factors_` two inputs stand in the place of each weight: left and mix_down in that of Wd, mix_up and
-right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own, [B, 1,
-...], and vectors of its own or not.
+right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own,
+[B, 1, ...], and vectors of its own or not.
 
 Activations are spelt out in operators that every runtime has inside functions: Gelu is a function itself. A session
 that knows an operator with a function's name and domain runs it in its place: `compacter_runtime.kernels` has operators
@@ -49,6 +50,11 @@ class Weights(StrEnum):
     ROWS = "rows_"
     FACTORS = "factors_"
     FACTORS_OF_ROWS = "factors_rows_"
+
+    @classmethod
+    def of(cls, *, are_factors: bool, are_by_row: bool) -> "Weights":
+        """The one with both properties."""
+        return next(one for one in cls if (one.are_factors, one.are_by_row) == (are_factors, are_by_row))
 
     @property
     def are_factors(self) -> bool:

@@ -6,8 +6,8 @@ that a bank grows without another graph. `adapter_id` [B] picks an entry for eac
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
@@ -15,22 +15,22 @@ import onnx_ir as ir
 from compacter_core.adapter import Adapter, Array
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.layout import Part, Side
-from compacter_core.linkage.bank import OVERRIDES, BankLayout
+from compacter_core.linkage.bank import OVERRIDES, BankLayout, takes_bias
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.activations import emit_activation
-from compacter_exporters.calls import emit_sublayer_of_rows
+from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form
 from compacter_exporters.heads import HeadLayer
-from compacter_exporters.linkage.bank_norms import scale_behind_norms
 from compacter_exporters.linkage.bank_mixing import prepare_calls
+from compacter_exporters.linkage.bank_norms import scale_behind_norms
 from compacter_exporters.linkage.bank_projections import Stack, prepare, project
-from compacter_exporters.linkage.bank_rows import ROWS, Rows
+from compacter_exporters.linkage.bank_rows import ROWS, Rows, batch_of, is_by_row
 from compacter_exporters.linkage.bank_slots import open_slots
 from compacter_exporters.linkage.insertion import BIAS, insert, whole_bias
 from compacter_exporters.linkage.opened import Place, Places
-from compacter_exporters.linkage.opening import OpenReport, check_form, open_file
+from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.values import integers_of
 from compacter_exporters.rewire import redirect
 
@@ -56,33 +56,35 @@ def graft_bank(
         CompacterError: as `graft`, E605 for placements, norms, biases and heads that cannot be opened, and E001 for
             another form.
     """
-    check_form(Linkage.BANK, form)
-    opener = partial(open_bank, form=form)
-    return open_file(backbone, template, output, Linkage.BANK, opener, sums_apart=sums_apart)
+    return open_file(backbone, template, output, BANK, sums_apart=sums_apart, form=form)
 
 
-def open_bank(models: Sequence[Places], description: Description, *, form: Form = Form.AUTO) -> None:
-    """Open models of one backbone, each for the stacks that it holds.
+def _can_call(places: Places) -> bool:
+    """Whether every site has a bias that the adapter is added before and the rows' biases are added to (LNK-23)."""
+    batch = batch_of(places.model.graph)
+    by_row = all(is_by_row(place, batch) and place.reads_product for place in places.sites())
+    return by_row and takes_bias(places.template.config)
 
-    In the form sublayer, where every site of a model has a bias that the adapter is added before and the rows' biases
-    are added to (LNK-21), all of them are calls (LNK-23).
-    """
+
+def _open_models(models: Sequence[Places], description: Description) -> None:
     for places in models:
-        _open_model(places, BankLayout(replace(description, stacks=places.stacks)), form)
+        _open_model(places, BankLayout(replace(description, stacks=places.stacks)))
 
 
-def _open_model(places: Places, layout: BankLayout, form: Form) -> None:
+BANK: Final = Opener(Linkage.BANK, _open_models, _can_call)
+"""How the linkage opens models."""
+
+
+def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
-    can_call = layout.takes_bias and all(rows.are_in(place) and place.reads_product for place in places.sites())
-    calls = form is Form.SUBLAYER and can_call
-    of_site = _site_tensors(rows, places, layout, neutral, calls=calls)
+    of_site = _site_tensors(rows, places, layout, neutral)
     replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
     for place in places.sites():
-        open_site = _call_site if calls else _open_site
+        open_site = _call_site if layout.description.has_calls else _open_site
         open_site(rows, places, layout, place, of_site[place.site.id])
     scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
@@ -90,15 +92,15 @@ def _open_model(places: Places, layout: BankLayout, form: Form) -> None:
 
 
 def _site_tensors(
-    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array], *, calls: bool
+    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]
 ) -> dict[str, dict[str, ir.Value]]:
     """The tensors of each site, [B, 1, ...]; `BIAS` [B, 1, d] for `up.bias` where it is added to the linear's."""
     stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
     gathered = {name: Stack(rows.gather(name, array), array.shape[0]) for name, array in stacked.items()}
-    if layout.takes_bias and all(rows.are_in(place) for place in places.sites()):
+    if takes_bias(layout.config) and all(rows.are_in(place) for place in places.sites()):
         bias, axis = gathered.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
         gathered[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
-    ready = (prepare_calls if calls else prepare)(rows, layout, gathered)
+    ready = (prepare_calls if layout.description.has_calls else prepare)(rows, layout, gathered)
     parts = {name: rows.split(one.value, one.count, name) for name, one in ready.items()}
     return {
         site.id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
@@ -138,7 +140,9 @@ def _call_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     given = {name.replace(".", "_"): value for name, value in tensors.items() if name != BIAS}
     given["up_bias"] = whole_bias(emitter, place, linear_bias, tensors[BIAS])
     activation = layout.config.non_linearity
-    emit_sublayer_of_rows(places.model, emitter, place.layer, given, activation=activation, around=place.around)
+    emit_open_sublayer(
+        places.model, emitter, place.layer, given, activation=activation, around=place.around, of_rows=True
+    )
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:

@@ -42,10 +42,7 @@ class Rows:
     @classmethod
     def of(cls, graph: ir.Graph, dtype: ir.DataType) -> "Rows":
         """Add the input `adapter_id`; its dimension has the name that the batch has in the graph."""
-        batch = next(
-            (value.shape[0] for value in graph.inputs if value.shape is not None and len(value.shape)), "batch"
-        )
-        ids = ir.Value(name=ADAPTER_ID, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([batch]))
+        ids = ir.Value(name=ADAPTER_ID, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([batch_of(graph)]))
         emitter = Emitter(graph, bank_input("rows"), dtype, {"compacter.part": "bank"})
         integers = integers_of(emitter)
         entry = integers.op("Add", [ids, integers.constant("one", np.array(1))], "entry")
@@ -98,11 +95,20 @@ class Rows:
         return self.shapes[last]
 
     def are_in(self, place: Place) -> bool:
-        """Whether a tensor of the rows [B, 1, d] can be added to a place's bias: m is known to be [B, tokens, d]."""
-        shape = place.layer.product.shape
-        batch = None if self.ids.shape is None else self.ids.shape[0]
-        return place.is_before_bias and shape is not None and len(shape) == _TOKENS and shape[0] == batch
+        """Whether a tensor of the rows [B, 1, d] can be added to a place's bias."""
+        return is_by_row(place, None if self.ids.shape is None else self.ids.shape[0])
 
     def integers(self, name: str, values: Sequence[int]) -> ir.Value:
         """An integer constant."""
         return integers_of(self.emitter).constant(name, np.array(values))
+
+
+def batch_of(graph: ir.Graph) -> int | str | ir.SymbolicDim:
+    """The size of the batch, or its name in the graph."""
+    return next((value.shape[0] for value in graph.inputs if value.shape is not None and len(value.shape)), "batch")
+
+
+def is_by_row(place: Place, batch: int | str | ir.SymbolicDim | None) -> bool:
+    """Whether m is known to be [B, tokens, d] where an adapter is added to it before a bias."""
+    shape = place.layer.product.shape
+    return place.is_before_bias and shape is not None and len(shape) == _TOKENS and shape[0] == batch

@@ -1,26 +1,18 @@
 """Open a directory of graphs for adapters at run time."""
 
-from functools import partial
 from pathlib import Path
 
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.forms import Form
-from compacter_exporters.linkage.bank import open_bank
-from compacter_exporters.linkage.opening import Opener, OpenSetReport, check_form, open_set
-from compacter_exporters.linkage.swappable import open_swappable
+from compacter_exporters.linkage.bank import BANK
+from compacter_exporters.linkage.opening import Opener, OpenSetReport, open_set
+from compacter_exporters.linkage.swappable import swappable
 
 
-def opener_of(linkage: Linkage, *, sums_apart: bool, form: Form = Form.AUTO) -> Opener:
-    """How a linkage opens models; `sums_apart` and `form` as `graft_swappable`.
-
-    Raises:
-        CompacterError: E001 for a form that the linkage does not have.
-    """
-    check_form(linkage, form)
-    if linkage is Linkage.BANK:
-        return partial(open_bank, form=form)
-    return partial(open_swappable, sums_apart=sums_apart, form=form)
+def opener_of(linkage: Linkage, *, sums_apart: bool) -> Opener:
+    """How a linkage opens models; `sums_apart` as `graft_swappable`."""
+    return BANK if linkage is Linkage.BANK else swappable(sums_apart=sums_apart)
 
 
 def open_directory(
@@ -48,5 +40,5 @@ def open_directory(
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
-    opener = opener_of(linkage, sums_apart=sums_apart, form=form)
-    return open_set(backbone, template, output, linkage, opener, sums_apart=sums_apart)
+    opener = opener_of(linkage, sums_apart=sums_apart)
+    return open_set(backbone, template, output, opener, sums_apart=sums_apart, form=form)

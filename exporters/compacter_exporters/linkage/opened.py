@@ -128,12 +128,13 @@ def find_places(loaded: LoadedGraph, template: Adapter) -> Places:
     return Places(loaded.model, template, loaded.present, slots, head)
 
 
-def describe(models: Sequence[Places], linkage: Linkage) -> Description:
+def describe(models: Sequence[Places], linkage: Linkage, *, has_calls: bool = False) -> Description:
     """The description of the models of one backbone, none of which is opened yet: all hold the same adapters.
 
     Args:
         models: each model's places.
         linkage: how they will be opened.
+        has_calls: whether their sites will be calls.
 
     Raises:
         CompacterError: E605 for graphs that would take what an adapter gives in several types.
@@ -149,6 +150,7 @@ def describe(models: Sequence[Places], linkage: Linkage) -> Description:
     head = None if config.head is None else replace(config.head, labels=())
     return Description(
         linkage=linkage,
+        has_calls=has_calls,
         template=replace(config, head=head, name="template", training=type(config.training)()),
         dtype=dtype,
         backbone={

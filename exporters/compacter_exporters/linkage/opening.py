@@ -16,8 +16,20 @@ from compacter_exporters.loaded_graph import load_one
 from compacter_exporters.optimise.sums import sums_before_norms, write_apart
 from compacter_exporters.saving import save_beside
 
-Opener = Callable[[Sequence[Places], Description], None]
-"""Changes the models of one backbone so that they take adapters; none is open before."""
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """How a linkage opens models.
+
+    Args:
+        linkage: swappable or bank.
+        open: changes the models of one backbone so that they take adapters; none is open before.
+        can_call: whether all sites of a model can be calls.
+    """
+
+    linkage: Linkage
+    open: Callable[[Sequence[Places], Description], None]
+    can_call: Callable[[Places], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ class OpenSetReport:
         return {**whole, "graphs": graphs, "untouched": list(self.untouched)}
 
 
-def check_form(linkage: Linkage, form: Form) -> None:
+def check_form(form: Form) -> None:
     """Refuse a form that open graphs do not have.
 
     Raises:
@@ -84,7 +96,7 @@ def check_form(linkage: Linkage, form: Form) -> None:
     if form not in forms:
         raise CompacterError(
             ErrorCode.E001,
-            f"the linkage {linkage} does not have this form",
+            "graphs that take adapters at run time do not have this form",
             value=str(form),
             expected=" or ".join(forms),
             remedy="Leave --form out, or use the linkage merged.",
@@ -95,17 +107,17 @@ def open_file(
     backbone: Path,
     template: Path | Adapter,
     output: Path,
-    linkage: Linkage,
     opener: Opener,
     *,
     sums_apart: bool = False,
+    form: Form = Form.AUTO,
 ) -> OpenReport:
     """Open one model that holds the whole template; arguments and errors as `graft_swappable`."""
+    check_form(form)
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     places = find_places(load_one(Path(backbone), loaded), loaded)
-    description = describe([places], linkage)
     inputs = len(places.model.graph.inputs)
-    _open([places], description, opener, sums_apart=sums_apart)
+    description = _open([places], opener, sums_apart=sums_apart, form=form)
     return _write(places, description, Path(backbone), Path(output), before=inputs)
 
 
@@ -113,10 +125,10 @@ def open_set(
     backbone: Path,
     template: Path | Adapter,
     output: Path,
-    linkage: Linkage,
     opener: Opener,
     *,
     sums_apart: bool = False,
+    form: Form = Form.AUTO,
 ) -> OpenSetReport:
     """Open the models of a directory that hold the template together.
 
@@ -124,20 +136,20 @@ def open_set(
         backbone: a directory of exported graphs.
         template: as `graft_swappable`.
         output: the directory to write, created as a whole or not at all.
-        linkage: swappable or bank.
-        opener: its own.
+        opener: of the linkage.
         sums_apart: as `graft_swappable`, in the graphs that hold a site.
+        form: as `graft_swappable`; all graphs have it, or none.
 
     Raises:
         CompacterError: as `graft_swappable` and `load_set`.
     """
+    check_form(form)
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     target = Path(output)
     graphs = load_set(Path(backbone), loaded)
     models = [find_places(graph, loaded) for graph in graphs.holders]
-    whole = describe(models, linkage)
     before = [len(places.model.graph.inputs) for places in models]
-    _open(models, whole, opener, sums_apart=sums_apart)
+    whole = _open(models, opener, sums_apart=sums_apart, form=form)
     reports: dict[str, OpenReport] = {}
     with graphs.copied_to(target) as directory:
         for graph, places, inputs in zip(graphs.holders, models, before, strict=True):
@@ -145,17 +157,20 @@ def open_set(
             description = replace(whole, stacks=places.stacks)
             report = _write(places, description, graph.path, directory / name, before=inputs)
             reports[name] = replace(report, output=str(target / name))
-    return OpenSetReport(linkage.value, str(target), whole.fingerprint, reports, graphs.untouched)
+    return OpenSetReport(opener.linkage.value, str(target), whole.fingerprint, reports, graphs.untouched)
 
 
-def _open(models: Sequence[Places], description: Description, opener: Opener, *, sums_apart: bool) -> None:
-    """Open models, and write the sums that norms read as they are to be written.
+def _open(models: Sequence[Places], opener: Opener, *, sums_apart: bool, form: Form) -> Description:
+    """Open models, write the sums that norms read as they are to be written, and describe what was done.
 
     These are looked for before, since a norm's gain is a constant only then.
     """
+    has_calls = form is Form.SUBLAYER and all(map(opener.can_call, models))
+    description = describe(models, opener.linkage, has_calls=has_calls)
     sums = [node for places in models for node in sums_before_norms(places.model)] if sums_apart else []
-    opener(models, description)
+    opener.open(models, description)
     write_apart(node for node in sums if node.graph is not None)  # some are within calls now
+    return description
 
 
 def _write(places: Places, description: Description, backbone: Path, output: Path, *, before: int) -> OpenReport:

@@ -5,7 +5,7 @@ initialisers; ONNX Runtime also takes their values from an `.onnx_adapter` file.
 inputs of all of them, so that one file fits each: ONNX Runtime refuses tensors for inputs that a model lacks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from compacter_core.adapter import Adapter
 from compacter_core.layout import Part
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.linkage.swappable import SITE_TENSORS, part_input, site_input
+from compacter_core.linkage.swappable import part_input, site_input
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
@@ -24,10 +24,16 @@ from compacter_exporters.forms import Form
 from compacter_exporters.graph import Constant
 from compacter_exporters.linkage.insertion import insert, whole_bias
 from compacter_exporters.linkage.opened import Place, Places
-from compacter_exporters.linkage.opening import OpenReport, check_form, open_file
+from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.swappable_head import open_head
 from compacter_exporters.linkage.values import open_input
 from compacter_exporters.rewire import replace_input
+
+Sizes = tuple[int | str, ...]
+"""A shape, with names of what is the adapter's own."""
+Shapes = tuple[Mapping[str, Sizes], Mapping[str, int]]
+"""Of a site's tensors, by their names within it, and what of them is not zero by default."""
+ShapesOf = Callable[[int, str], Shapes]
 
 
 def graft_swappable(
@@ -46,27 +52,37 @@ def graft_swappable(
     Raises:
         CompacterError: as `graft`, E605 for placements and norms that cannot be opened, and E001 for another form.
     """
-    check_form(Linkage.SWAPPABLE, form)
-    opener = partial(open_swappable, sums_apart=sums_apart, form=form)
-    return open_file(backbone, template, output, Linkage.SWAPPABLE, opener, sums_apart=sums_apart)
+    return open_file(backbone, template, output, swappable(sums_apart=sums_apart), sums_apart=sums_apart, form=form)
 
 
-def open_swappable(
-    models: Sequence[Places], description: Description, *, sums_apart: bool, form: Form = Form.AUTO
-) -> None:
+def swappable(*, sums_apart: bool) -> Opener:
+    """How the linkage opens models; `sums_apart` as `graft_swappable`."""
+    return Opener(Linkage.SWAPPABLE, partial(_open_models, sums_apart=sums_apart), _can_call)
+
+
+def _can_call(places: Places) -> bool:
+    """Whether at every site a call can take the place of a bias (LNK-22)."""
+    return all(place.reads_product and place.layer.last_add is not None for place in places.sites())
+
+
+def _open_models(models: Sequence[Places], description: Description, *, sums_apart: bool) -> None:
     """Open models that take the same adapters.
 
     Where sums are kept apart from norms, no session fuses the bias of a linear into a norm, and it may as well take
     up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21).
-    In the form sublayer a call takes that sum (LNK-22).
+    A call takes that sum, too (LNK-22).
     """
     dtype = ir.DataType.from_numpy(description.dtype.memory)
     defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
     for places in models:
         _open_slots(places, defaults)
-        tensors = {site.id: _site_inputs(places, site.id, dtype) for site in description.template.sites}
+        shapes = _factor_shapes if description.has_calls else _weight_shapes
+        tensors = {site.id: _site_inputs(places, site.id, dtype, shapes) for site in description.template.sites}
         for place in places.sites():
-            _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart, form=form)
+            if description.has_calls:
+                _call_site(places, place, tensors[place.site.id])
+            else:
+                _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart)
         open_head(places)
 
 
@@ -81,38 +97,56 @@ def _open_slots(places: Places, defaults: Mapping[str, Constant]) -> None:
             replace_input(slot.node, slot.index, value)
 
 
-def _site_inputs(places: Places, site_id: str, dtype: ir.DataType) -> list[ir.Value]:
-    d, k = places.template.config.hidden_size, f"{site_id}.k"
-    shapes: tuple[tuple[int | str, ...], ...] = ((d, k), (k,), (k, d), (d,))
-    return [
-        open_input(
+def _weight_shapes(d: int, site_id: str) -> Shapes:
+    k = f"{site_id}.k"
+    return {"down.weight": (d, k), "down.bias": (k,), "up.weight": (k, d), "up.bias": (d,)}, {}
+
+
+def _factor_shapes(d: int, site_id: str) -> Shapes:
+    m, n, w, k, v = (f"{site_id}.{name}" for name in "mnwkv")
+    down: Mapping[str, Sizes] = {"down.left": (m, w), "down.mixing": (n, w, k), "down.bias": (k,)}
+    return {**down, "up.mixing": (k, n, v), "up.right": (v, m), "up.bias": (d,)}, {m: d, n: 1}
+
+
+def _site_inputs(places: Places, site_id: str, dtype: ir.DataType, shapes_of: ShapesOf) -> dict[str, ir.Value]:
+    """The inputs of a site by their names within it, with defaults of as many zeros as there are."""
+    shapes, sizes = shapes_of(places.template.config.hidden_size, site_id)
+    return {
+        name: open_input(
             places.model.graph,
             site_input(site_id, name),
-            np.zeros([size if isinstance(size, int) else 0 for size in shape]),
+            np.zeros([size if isinstance(size, int) else sizes.get(size, 0) for size in shape]),
             dtype,
             shape,
         )
-        for name, shape in zip(SITE_TENSORS, shapes, strict=True)
-    ]
+        for name, shape in shapes.items()
+    }
 
 
-def _open_site(places: Places, place: Place, tensors: Sequence[ir.Value], *, sums_apart: bool, form: Form) -> None:
-    home, labels = places.model, {"compacter.site": place.site.id}
-    down, down_bias, up, up_bias = tensors
-    emitter = Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=home.graph)
-    opset = home.opset_imports.get("", 1)
-    activation, last = places.template.config.non_linearity, place.layer.last_add
-    if form is Form.SUBLAYER and place.reads_product and last is not None:
-        given = [down, down_bias, up, whole_bias(emitter, place, last, up_bias)]
-        emit_open_sublayer(home, emitter, place.layer, given, activation=activation, around=place.around)
-        return
-    in_bias = sums_apart and place.is_before_bias
+def _emitter(places: Places, place: Place) -> Emitter:
+    labels = {"compacter.site": place.site.id}
+    return Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=places.model.graph)
+
+
+def _call_site(places: Places, place: Place, tensors: Mapping[str, ir.Value]) -> None:
+    emitter, last = _emitter(places, place), place.layer.last_add
+    if last is None:  # the graphs take factors only where there is one at every site
+        raise TypeError("no bias in front of the call")
+    given = {name.replace(".", "_"): value for name, value in tensors.items()}
+    given["up_bias"] = whole_bias(emitter, place, last, tensors["up.bias"])
+    activation = places.template.config.non_linearity
+    emit_open_sublayer(places.model, emitter, place.layer, given, activation=activation, around=place.around)
+
+
+def _open_site(places: Places, place: Place, tensors: Mapping[str, ir.Value], *, sums_apart: bool) -> None:
+    emitter, opset = _emitter(places, place), places.model.graph.opset_imports.get("", 1)
+    activation, in_bias = places.template.config.non_linearity, sums_apart and place.is_before_bias
 
     def delta(x: ir.Value) -> ir.Value:
-        z = emitter.op("MatMul", [x, down], "down")
-        z = emitter.op("Add", [z, down_bias], "down/biased")
+        z = emitter.op("MatMul", [x, tensors["down.weight"]], "down")
+        z = emitter.op("Add", [z, tensors["down.bias"]], "down/biased")
         a = emit_activation(emitter, activation, z, opset)
-        v = emitter.op("MatMul", [a, up], "up", like=x)
-        return v if in_bias else emitter.op("Add", [v, up_bias], "up/biased", like=x)
+        v = emitter.op("MatMul", [a, tensors["up.weight"]], "up", like=x)
+        return v if in_bias else emitter.op("Add", [v, tensors["up.bias"]], "up/biased", like=x)
 
-    insert(emitter, place, delta, bias=up_bias if in_bias else None)
+    insert(emitter, place, delta, bias=tensors["up.bias"] if in_bias else None)

@@ -62,14 +62,14 @@ def build_open(
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     _check_recipe(recipe)
-    opener = opener_of(linkage, sums_apart=recipe.sums_apart, form=recipe.form)
     model = load_one(Path(backbone), loaded).model  # refuses what does not fit, before anything that takes time
     if recipe.changes_weights:
         refuse_overwriting(model, Path(backbone), Path(output))
     with TemporaryDirectory() as name:
         source = _ready(Path(backbone), Path(name), recipe, loaded, announce)
         announce("opening")
-        return open_file(source, loaded, output, linkage, opener, sums_apart=recipe.sums_apart)
+        opener = opener_of(linkage, sums_apart=recipe.sums_apart)
+        return open_file(source, loaded, output, opener, sums_apart=recipe.sums_apart, form=recipe.form)
 
 
 def build_open_directory(
@@ -96,7 +96,6 @@ def build_open_directory(
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
     _check_recipe(recipe)
-    check_form(linkage, recipe.form)
     target = Path(output)
     graphs = load_set(Path(backbone), loaded)  # refuses what does not fit, before anything that takes time
     with atomic_directory(target) as directory, TemporaryDirectory() as name:
@@ -119,6 +118,7 @@ def _check_recipe(recipe: Recipe) -> None:
         CompacterError: E001.
     """
     check_precision(recipe.target, recipe.precision)
+    check_form(recipe.form)
     if recipe.precision not in _PRECISIONS.get(recipe.target, ()):
         pairs = [f"{target} in {', '.join(precisions)}" for target, precisions in _PRECISIONS.items()]
         raise CompacterError(

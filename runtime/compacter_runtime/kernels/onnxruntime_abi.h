@@ -10,6 +10,7 @@
 #define ABI_VERSION 18 /* of ONNX Runtime 1.18, since which operators may write into the memory of an input */
 
 enum { ABI_FLOAT = 1, ABI_REQUIRED = 0, ABI_MEMORY_OF_PROVIDER = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
+enum { ABI_INTEGER_ATTRIBUTE = 1, ABI_FLOAT_ATTRIBUTE = 3 };
 
 typedef void abi_status; /* NULL where all is well */
 typedef void abi_value;
@@ -37,13 +38,23 @@ typedef struct {
     abi_status *(*output)(abi_context *context, size_t index, const int64_t *sizes, size_t rank, abi_value **value);
     abi_gap gap_92[7];
     void (*release_shape)(void *shape);
-    abi_gap gap_100[174];
+    abi_gap gap_100[111];
+    abi_status *(*create_attribute)(const char *name, const void *data, int length, int type, void **attribute);
+    void (*release_attribute)(void *attribute);
+    abi_status *(*create_node)(const void *info, const char *operator, const char *domain, int version, const char **types,
+                               const int *values, int type_count, const void *const *attributes, int attribute_count,
+                               int inputs, int outputs, void **node);
+    abi_status *(*run_node)(const abi_context *context, const void *node, const abi_value *const *inputs, int input_count,
+                            abi_value *const *outputs, int output_count);
+    void (*release_node)(void *node);
+    abi_gap gap_216[58];
     abi_status *(*parallel_for)(const abi_context *context, abi_task task, size_t tasks, size_t batches, void *data);
 } abi_functions;
 
 _Static_assert(offsetof(abi_functions, data_of) == 51 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, shape_of) == 65 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, output) == 91 * sizeof(abi_gap), "a place in the table");
+_Static_assert(offsetof(abi_functions, create_attribute) == 211 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, parallel_for) == 274 * sizeof(abi_gap), "a place in the table");
 
 typedef struct {
