@@ -120,8 +120,9 @@ def _mixing(rows: Rows, layout: BankLayout, rule: Stack) -> Stack:
 
 
 def mixed_with(rows: Rows, layout: BankLayout, mixing: Stack, right: Stack) -> Stack:
-    """Those of down-projections multiplied with t: [B, R, (a, i, r), (b, i', r')] and [B, S, (i', r'), j] give
-    [B, S, (a, i, r), (b, j)].
+    """Those of down-projections multiplied with t.
+
+    [B, R, (a, i, r), (b, i', r')] and [B, S, (i', r'), j] to [B, S, (a, i, r), (b, j)].
     """
     n, r = layout.projection.phm_dim or 1, layout.projection.phm_rank or 1
     _, n_out = layout.sizes(Side.DOWN)
