@@ -10,10 +10,10 @@ from benchmarks.inference_models import Arm, Models, another
 from compacter_core.linkage.description import read_description
 from compacter_runtime import kernels
 from compacter_runtime.bank import Bank
-from compacter_runtime.choosing import Swappable
+from compacter_runtime.choosing import Chosen, NoAdapters, Swappable
 
 Call = Callable[[Mapping[str, Any]], None]
-Given = Callable[[int], Mapping[str, Any]]
+Choose = Callable[[int], Chosen]
 _QUIET: Final = 3
 SESSIONS: Final = 8
 """Of the arm `rows`: MiniLM's weights, eight times, take a gigabyte."""
@@ -75,10 +75,12 @@ def _call(models: Models, arm: Arm, without: Sequence[str], rows: int) -> Call:
     if arm is Arm.ROWS:
         return _by_row([open_session(models, arm, without) for _ in range(SESSIONS)])
     session = open_session(models, arm, without)
-    given = _adapters(models, arm, session, rows)
+    choose = _adapters(models, arm, session, rows)
 
     def whole(x: Mapping[str, Any]) -> None:
-        session.run(None, {**x, **given(len(x["input_ids"]))})
+        batch = len(x["input_ids"])
+        chosen = choose(batch)
+        session.run(None, {**x, **chosen.feeds(np.arange(batch))}, chosen.options)
 
     return whole
 
@@ -93,15 +95,15 @@ def _by_row(sessions: Sequence[onnxruntime.InferenceSession]) -> Call:
     return call
 
 
-def _adapters(models: Models, arm: Arm, session: onnxruntime.InferenceSession, rows: int) -> Given:
+def _adapters(models: Models, arm: Arm, session: onnxruntime.InferenceSession, rows: int) -> Choose:
     """What a run is given besides texts, by the number of its rows."""
     if arm.is_swappable:
         swappable = Swappable(read_description(session.get_modelmeta().custom_metadata_map))
         packed = swappable.load(models.adapter())
-        return lambda batch: swappable.choose(packed, batch).feeds(np.arange(batch))
+        return lambda batch: swappable.choose(packed, batch)
     if arm.is_bank:
         bank = Bank(read_description(session.get_modelmeta().custom_metadata_map))
         for index in range(rows):
             bank.add(another(models.template(arm), index))
-        return lambda batch: bank.choose(bank.names[:batch], batch).feeds(np.arange(batch))
-    return lambda _: {}
+        return lambda batch: bank.choose(bank.names[:batch], batch)
+    return lambda batch: NoAdapters().choose(None, batch)

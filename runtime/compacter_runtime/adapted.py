@@ -54,7 +54,8 @@ class BoundGraph:
             CompacterError: E703 if ONNX Runtime cannot run the model on this input.
         """
         positions = np.repeat(np.arange(self.rows), len(feed["input_ids"]) // self.rows)
-        return run_session(self.session, names, {**feed, **self.chosen.feeds(positions)}, tuple(feed))
+        whole = {**feed, **self.chosen.feeds(positions)}
+        return run_session(self.session, names, whole, tuple(feed), self.chosen.options)
 
 
 class GraphAdapters:

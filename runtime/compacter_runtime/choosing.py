@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.packed import SUFFIX
-from compacter_runtime.onnx_adapter import PackedAdapter, pack, read_packed
+from compacter_runtime.onnx_adapter import PackedAdapter, active, pack, read_packed
 
 Rows = NDArray[np.int64]
 Labels = tuple[str, ...]
@@ -29,10 +30,12 @@ class Chosen:
     Args:
         feeds: further inputs of the model for some of the run's rows.
         labels: class names of each row; None for those of the backbone.
+        options: of the run; they may give adapters, too.
     """
 
     feeds: Callable[[Rows], Mapping[str, Any]]
     labels: Sequence[Labels | None]
+    options: onnxruntime.RunOptions | None = None
 
 
 class Adapters(Protocol):
@@ -70,7 +73,7 @@ class Swappable:
     """A model that takes one adapter at a time.
 
     An adapter's tensors are put on the session's device when it first runs, and stay there as long as the caller keeps
-    the adapter.
+    the adapter. On CPUs they are ONNX Runtime's active adapter of a run, on other devices inputs.
 
     Args:
         description: the model's.
@@ -82,7 +85,7 @@ class Swappable:
     def __init__(self, description: Description, device: str = "cpu") -> None:
         self.description = description
         self._device = device
-        self._resident: WeakKeyDictionary[PackedAdapter, dict[str, onnxruntime.OrtValue]] = WeakKeyDictionary()
+        self._resident: WeakKeyDictionary[PackedAdapter, _Resident] = WeakKeyDictionary()
 
     def load(self, source: Path | str | Adapter) -> PackedAdapter:
         """An adapter from a `.onnx_adapter` file, an adapter file or its directory, or from memory.
@@ -101,8 +104,7 @@ class Swappable:
     def choose(self, choice: AdapterChoice, rows: int) -> Chosen:
         """One adapter for all rows, or none.
 
-        The tensors are fed as inputs. ONNX Runtime's own way, active adapters of the run's options, is ignored with
-        bound inputs and in asynchronous runs.
+        ONNX Runtime ignores active adapters with bound inputs and in asynchronous runs.
 
         Raises:
             CompacterError: E703 for adapters by row; else as `load`.
@@ -118,13 +120,39 @@ class Swappable:
                 value=str(choice),
                 remedy="Make a model for an adapter per row with `compacter graft --linkage bank`.",
             )
-        tensors = self._on_device(choice)
-        return Chosen(lambda _: tensors, [choice.labels] * rows)
+        resident = self._on_device(choice)
+        return Chosen(lambda _: resident.tensors, [choice.labels] * rows, resident.options)
 
-    def _on_device(self, packed: PackedAdapter) -> dict[str, onnxruntime.OrtValue]:
+    def _on_device(self, packed: PackedAdapter) -> "_Resident":
         if packed not in self._resident:
-            self._resident[packed] = {
-                name: onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
-                for name, array in packed.tensors.items()
-            }
+            here = _Resident.active if self._device == "cpu" else partial(_Resident.fed, device=self._device)
+            self._resident[packed] = here(packed)
         return self._resident[packed]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Resident:
+    """An adapter on a device.
+
+    Args:
+        tensors: what is fed.
+        options: of a run.
+        kept: what the options refer to.
+    """
+
+    tensors: Mapping[str, onnxruntime.OrtValue]
+    options: onnxruntime.RunOptions | None = None
+    kept: onnxruntime.LoraAdapter | None = None
+
+    @classmethod
+    def active(cls, packed: PackedAdapter) -> "_Resident":
+        """As an active adapter."""
+        adapter, options = active(packed), onnxruntime.RunOptions()
+        options.add_active_adapter(adapter)
+        return cls({}, options, adapter)
+
+    @classmethod
+    def fed(cls, packed: PackedAdapter, device: str) -> "_Resident":
+        """As inputs."""
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(a, device, 0) for name, a in packed.tensors.items()}
+        return cls(values)

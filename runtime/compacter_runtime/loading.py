@@ -51,7 +51,11 @@ def open_session(path: Path, asked: Sequence[str] | None, threads: int | None) -
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, names: Sequence[str] | None, feed: Mapping[str, Any], given: Sequence[str]
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str] | None,
+    feed: Mapping[str, Any],
+    given: Sequence[str],
+    options: onnxruntime.RunOptions | None = None,
 ) -> list[Array]:
     """The outputs of these names, all if None.
 
@@ -60,12 +64,13 @@ def run_session(
         names: of outputs.
         feed: one array for each input.
         given: the inputs that are the user's, whose shapes an error shows.
+        options: of the run.
 
     Raises:
         CompacterError: E703 if ONNX Runtime cannot run the model on this input.
     """
     try:
-        outputs: list[Array] = session.run(names, feed)
+        outputs: list[Array] = session.run(names, feed, options)
     # ONNX Runtime's exceptions share no base class but Exception.
     except Exception as error:
         raise CompacterError(

@@ -13,7 +13,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_runtime.adapters import description_of, open_adapters
 from compacter_runtime.bank import Bank
 from compacter_runtime.batches import Batch, assembled, slices
-from compacter_runtime.choosing import AdapterChoice, Swappable
+from compacter_runtime.choosing import AdapterChoice, Chosen, Rows, Swappable
 from compacter_runtime.labels import Prediction, predict_rows, read_labels
 from compacter_runtime.loading import open_session, run_session
 from compacter_runtime.model_inputs import Array, checked_arrays
@@ -159,9 +159,7 @@ class Session:
         parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in self.output_names}
         with tqdm(total=rows, unit="row", disable=not progress, delay=_PROGRESS_DELAY) as bar:
             for positions, batch in batches:
-                for name, value in zip(
-                    self.output_names, self._call({**batch, **chosen.feeds(positions)}), strict=True
-                ):
+                for name, value in zip(self.output_names, self._call(batch, chosen, positions), strict=True):
                     parts[name].append((positions, value))
                 bar.update(len(positions))
         return {value.name: assembled(parts[value.name], rows, value) for value in self._session.get_outputs()}
@@ -211,5 +209,6 @@ class Session:
             positions = order[start : start + batch_size]
             yield positions, self._encoder.collate([encodings[i] for i in positions], self.input_names)
 
-    def _call(self, batch: dict[str, Array]) -> list[Array]:
-        return run_session(self._session, None, batch, self.input_names)
+    def _call(self, batch: dict[str, Array], chosen: Chosen, positions: Rows) -> list[Array]:
+        feed = {**batch, **chosen.feeds(positions)}
+        return run_session(self._session, None, feed, self.input_names, chosen.options)

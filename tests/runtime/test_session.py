@@ -67,9 +67,9 @@ def test_batches_are_no_larger_than_asked(directory: Path, monkeypatch: pytest.M
     session = Session(directory)
     call, sizes = session._call, []
 
-    def counting(batch: dict[str, Any]) -> Any:
+    def counting(batch: dict[str, Any], *more: Any) -> Any:
         sizes.append(len(batch["input_ids"]))
-        return call(batch)
+        return call(batch, *more)
 
     monkeypatch.setattr(session, "_call", counting)
     session.run(_arrays(7, 3) if as_arrays else ["a"] * 7, batch_size=3)

@@ -212,7 +212,7 @@ def test_models_that_take_no_adapters_say_so(served: Served, packed: Path) -> No
 
 
 def test_bound_inputs_of_onnx_runtime_ignore_active_adapters(served: Served, packed: Path) -> None:
-    """Why the session feeds the tensors itself; should ONNX Runtime mend this, nothing here depends on it."""
+    """Whoever binds inputs has to bind the tensors, too. Should ONNX Runtime mend this, nothing here depends on it."""
     session = onnxruntime.InferenceSession(str(served.model))
     adapter = onnxruntime.LoraAdapter()
     adapter.Load(str(packed))
