@@ -85,8 +85,8 @@ def emit_open_sublayer(
         model: gets the function, where it does not have it.
         emitter: of the site.
         layer: the linear layer, whose product the adapter reads and is added to.
-        tensors: what the function reads, by its inputs, but for x, r and the norm's: down_bias is that of the adapter
-            for m, and up_bias is b + bu'.
+        tensors: what the function reads, by its inputs, but for x, r, b and the norm's; down_bias is that of the
+            adapter for m.
         activation: act.
         around: what follows the layer.
         of_rows: whether each row has its own, [B, 1, ...]; vectors may be shared.
@@ -94,12 +94,14 @@ def emit_open_sublayer(
     Returns:
         r + (m + (act(..) Wu' + (b + bu'))), or N of it.
     """
-    m = layer.product
+    m, slot = layer.product, layer.bias_slot
+    if layer.last_add is None or slot is None or slot.value is None:  # linkages ask before
+        raise TypeError("no bias behind the linear layer's product")
     norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
     kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
     weights = Weights.of(are_factors="down_left" in tensors, are_by_row=of_rows)
-    signature = Signature(kind, activation, has_bd=True, has_bu=True, dtype=emitter.dtype, weights=weights)
-    given = {"x": m, "r": around.residual, **tensors, **_vectors_of(norm)}
+    signature = Signature(kind, activation, True, True, emitter.dtype, weights=weights, has_b=True)
+    given = {"x": m, "r": around.residual, "bias": slot.value, **tensors, **_vectors_of(norm)}
     attributes = None if norm is None else {"epsilon": norm.epsilon}
     y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes=attributes)
     _take_place(emitter, layer, around, last, read=m, call=y)
@@ -112,7 +114,7 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     Args:
         model: gets the function, where it does not have it.
         emitter: its nodes are the new call.
-        call: the call; what it reads besides the projections and bd the new one reads, too.
+        call: the call; what it reads besides the adapter's tensors the new one reads, too.
         site: the adapter.
 
     Returns:
@@ -120,7 +122,7 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     """
     kind, dense = Kind(call.op_type.partition("_")[0]), Dense.of(site)
     signatures = [
-        Signature(kind, site.non_linearity, True, True, emitter.dtype, weights)
+        Signature(kind, site.non_linearity, True, True, emitter.dtype, weights=weights, has_b=True)
         for weights in (Weights.ROWS, Weights.FACTORS_OF_ROWS, Weights.DENSE)
     ]
     of_rows = next(one for one in signatures if one.name == call.op_type)
@@ -128,6 +130,7 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     given["down_weight"] = emitter.constant("down.weight", dense.Wd)
     given["down_bias"] = emitter.constant("down.bias", np.zeros(dense.Wd.shape[1]) if dense.bd is None else dense.bd)
     given["up_weight"] = emitter.constant("up.weight", dense.Wu)
+    given["up_bias"] = emitter.constant("up.bias", np.zeros(dense.Wu.shape[1]) if dense.bu is None else dense.bu)
     epsilon = call.attributes.get("epsilon")
     attributes = None if epsilon is None else {"epsilon": epsilon.as_float()}
     signature = signatures[-1]

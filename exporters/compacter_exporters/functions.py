@@ -6,7 +6,9 @@ With delta = act(x Wd + bd) Wu' + bu',
     sublayer   y = Residual_<name>(x, r, Wd, [bd,] Wu' [, bu']) = r + (x + delta), or
                y = Norm_<name>(x, r, Wd, [bd,] Wu' [, bu'], gain, shift) = N(r + (x + delta))
 
-where <name> is <weights><activation>[_bd][_bu]_<type>.
+where <name> is <weights><activation>[_bd][_bu]_<type>. Open graphs add the bias b of the linear, too: behind bu' there
+is a further input b then, `_bd_bu_b` in the name, and b + bu' in the place of bu'.
+
 With the weights `factors_` two inputs stand in the place of each weight: left and mix_down in that of Wd, mix_up and
 right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own,
 [B, 1, ...], and vectors of its own or not.
@@ -77,7 +79,8 @@ class Signature:
         has_bd: whether there is a bias of the down-projection.
         has_bu: whether there is one of the up-projection.
         dtype: of all its tensors.
-        weights: how it takes them.
+        weights: how it takes the projections.
+        has_b: whether a bias of the linear is added to that of the up-projection.
     """
 
     kind: Kind
@@ -86,11 +89,12 @@ class Signature:
     has_bu: bool
     dtype: ir.DataType
     weights: Weights = Weights.DENSE
+    has_b: bool = False
 
     @property
     def name(self) -> str:
         """What it is called."""
-        biases = f"{'_bd' if self.has_bd else ''}{'_bu' if self.has_bu else ''}"
+        biases = f"{'_bd' if self.has_bd else ''}{'_bu' if self.has_bu else ''}{'_b' if self.has_b else ''}"
         return f"{self.kind.value}_{self.weights.value}{self.activation.value}{biases}_{self.dtype.name}"
 
     @property
@@ -106,6 +110,7 @@ class Signature:
             *(["down_bias"] if self.has_bd else []),
             *up,
             *(["up_bias"] if self.has_bu else []),
+            *(["bias"] if self.has_b else []),
             *(["gain", "shift"] if self.kind is Kind.NORM else []),
         )
 
@@ -120,7 +125,9 @@ class Signature:
         a = emit_activation(emitter, self.activation, z, _SPELT_OUT)
         y = emitter.op("MatMul", [a, self._up(emitter, given)], "up")
         if self.has_bu:
-            y = emitter.op("Add", [y, given["up_bias"]], "up/bias")
+            bias = given["up_bias"]
+            bias = emitter.op("Add", [given["bias"], bias], "bias") if self.has_b else bias
+            y = emitter.op("Add", [y, bias], "up/bias")
         if self.kind is not Kind.DELTA:
             y = emitter.op("Add", [given["x"], y], "output")
             y = emitter.op("Add", [given["r"], y], "sum")

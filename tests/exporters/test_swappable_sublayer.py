@@ -79,7 +79,7 @@ def test_numbers(tmp_path: Path, norm_style: NormStyle, kernel: bool, sums_apart
     graft_swappable(backbone, adapter, plain)
     graft_swappable(backbone, adapter, path, sums_apart=sums_apart, form=Form.SUBLAYER)
     kind = "Norm" if norm_style is NormStyle.POST else "Residual"
-    assert calls(path) == len(adapter.config.sites) * [f"{kind}_factors_gelu_new_bd_bu_FLOAT"]
+    assert calls(path) == len(adapter.config.sites) * [f"{kind}_factors_gelu_new_bd_bu_b_FLOAT"]
     bare = logits(backbone)
     assert np.array_equal(logits(path, kernel=kernel), bare)
     if kernel or norm_style is NormStyle.PRE:  # else the session fuses the call's sum with the norm

@@ -28,7 +28,7 @@ from compacter_exporters.linkage.bank_norms import scale_behind_norms
 from compacter_exporters.linkage.bank_projections import Stack, prepare, project
 from compacter_exporters.linkage.bank_rows import ROWS, Rows, batch_of, is_by_row
 from compacter_exporters.linkage.bank_slots import open_slots
-from compacter_exporters.linkage.insertion import BIAS, insert, whole_bias
+from compacter_exporters.linkage.insertion import BIAS, insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.values import integers_of
@@ -133,12 +133,10 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
 
 
 def _call_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
-    labels, linear_bias = {"compacter.site": place.site.id}, place.layer.bias_add
+    labels = {"compacter.site": place.site.id}
     emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
-    if linear_bias is None:  # are_in says that there is one
-        raise TypeError("no bias to add the rows' to")
-    given = {name.replace(".", "_"): value for name, value in tensors.items() if name != BIAS}
-    given["up_bias"] = whole_bias(emitter, place, linear_bias, tensors[BIAS])
+    given = {name.replace(".", "_"): value for name, value in tensors.items()}
+    given["up_bias"] = given.pop(BIAS)
     activation = layout.config.non_linearity
     emit_open_sublayer(
         places.model, emitter, place.layer, given, activation=activation, around=place.around, of_rows=True

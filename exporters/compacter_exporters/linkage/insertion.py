@@ -50,7 +50,7 @@ def insert(emitter: Emitter, place: Place, delta: Delta, *, bias: ir.Value | Non
         raise TypeError("no bias to add before")
     x = place.around.residual if place.attach.input is Input.RESIDUAL else m
     total = emitter.op("Add", [m, delta(x)], "before_bias", like=m)
-    b = whole_bias(emitter, place, add, bias)
+    b = _whole_bias(emitter, place, add, bias)
     place.graph.insert_before(add, emitter.nodes)
     # Where the bias is the second operand of a sum, ONNX Runtime fuses it whatever the first one is.
     add.replace_input_with(0, total)
@@ -58,7 +58,7 @@ def insert(emitter: Emitter, place: Place, delta: Delta, *, bias: ir.Value | Non
     return add.outputs[0]
 
 
-def whole_bias(emitter: Emitter, place: Place, add: ir.Node, more: ir.Value | None) -> ir.Value:
+def _whole_bias(emitter: Emitter, place: Place, add: ir.Node, more: ir.Value | None) -> ir.Value:
     """The bias that a linear adds, with what the rows add to it."""
     b = other_input(add, place.layer.product)
     if b is None:
@@ -75,7 +75,7 @@ def _twice(emitter: Emitter, place: Place, delta: Delta, bias: ir.Value | None) 
         raise TypeError("no bias or no norm behind the sublayer")
     uses = tuple(result.uses())
     total = emitter.op("Add", [m, delta(result)], "before_bias", like=m)
-    o = emitter.op("Add", [total, whole_bias(emitter, place, add, bias)], "output", like=m)
+    o = emitter.op("Add", [total, _whole_bias(emitter, place, add, bias)], "output", like=m)
     after = second_sum(emitter, around, o)
     place.graph.insert_after(producer, emitter.nodes)
     redirect(place.graph, result, after, uses)

@@ -48,7 +48,7 @@ def merge_entry(model: ir.Model, layout: BankLayout, adapter: Adapter) -> None:
                 _merge_site(graph, prefix, Dense.of(adapter.site(site.id)), nodes, emitter)
             else:
                 own = Emitter(graph, f"{emitter.prefix}/{prefix}", dtype, {})
-                _merge_call(model, called, _node(nodes, f"{prefix}{BIAS}"), adapter.site(site.id), own)
+                _merge_call(model, called, adapter.site(site.id), own)
 
 
 def _merge_overrides(layout: BankLayout, adapter: Adapter, nodes: Mapping[str, ir.Node], emitter: Emitter) -> None:
@@ -87,7 +87,8 @@ def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, 
     z = _affine(emitter, x, f"{prefix}down", dense.Wd, dense.bd)
     v = _affine(emitter, z, f"{prefix}up", dense.Wu, None if total else dense.bu)
     if total:
-        total.replace_input_with(1, emitter.constant(f"{prefix}up/bias", _bias(dense)))
+        bu = np.zeros(dense.Wu.shape[-1]) if dense.bu is None else dense.bu
+        total.replace_input_with(1, emitter.constant(f"{prefix}up/bias", bu))
     graph.insert_before(delta, emitter.nodes)
     emitter.nodes.clear()
     _replace_uses(delta.outputs[0], v)
@@ -103,19 +104,13 @@ def _merge_site(graph: ir.Graph, prefix: str, dense: Dense, nodes: Mapping[str, 
     graph.remove(dead, safe=True)
 
 
-def _bias(dense: Dense) -> Array:
-    """bu', zeros where there is none."""
-    return np.zeros(dense.Wu.shape[-1]) if dense.bu is None else dense.bu
-
-
 def _calls(prefix: str) -> list[str]:
     """What a call may be named."""
     return [f"{prefix}{kind.lower()}" for kind in (Kind.RESIDUAL, Kind.NORM)]
 
 
-def _merge_call(model: ir.Model, call: ir.Node, total: ir.Node, site: SiteParameters, emitter: Emitter) -> None:
-    """A call with the constants of one adapter; `total` stays the sum of b and bu'."""
-    total.replace_input_with(1, emitter.constant("bias", _bias(Dense.of(site))))
+def _merge_call(model: ir.Model, call: ir.Node, site: SiteParameters, emitter: Emitter) -> None:
+    """A call with the constants of one adapter."""
     y = merge_into_call(model, emitter, call, site)
     model.graph.insert_before(call, emitter.nodes)
     take_place(model.graph, call.outputs[0], y)

@@ -22,7 +22,7 @@ from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form
 from compacter_exporters.graph import Constant
-from compacter_exporters.linkage.insertion import insert, whole_bias
+from compacter_exporters.linkage.insertion import insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.swappable_head import open_head
@@ -129,12 +129,9 @@ def _emitter(places: Places, place: Place) -> Emitter:
 
 
 def _call_site(places: Places, place: Place, tensors: Mapping[str, ir.Value]) -> None:
-    emitter, last = _emitter(places, place), place.layer.last_add
-    if last is None:  # the graphs take factors only where there is one at every site
-        raise TypeError("no bias in front of the call")
     given = {name.replace(".", "_"): value for name, value in tensors.items()}
-    given["up_bias"] = whole_bias(emitter, place, last, tensors["up.bias"])
     activation = places.template.config.non_linearity
+    emitter = _emitter(places, place)
     emit_open_sublayer(places.model, emitter, place.layer, given, activation=activation, around=place.around)
 
 

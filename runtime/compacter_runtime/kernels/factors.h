@@ -116,8 +116,7 @@ INLINE void leave_vector(const adapter *of, const float *v[BLOCKS], const long *
         for (int b = 0; b < BLOCKS; b++) sum[b] += v[b][i] * p;
     }
     for (int b = 0; b < BLOCKS; b++)
-        if (b < blocks)
-            finish(of, to[b] + at, sum[b] + load_or_zero(of->bu ? of->bu + column[b] + at : NULL, count), count);
+        if (b < blocks) finish(of, to[b] + at, sum[b] + last_bias(of, column[b] + at, count), count);
 }
 
 /* y of rows from `first`, from v [rows, n w]. */

@@ -9,16 +9,17 @@
 
 static const char *const ACTIVATIONS[] = {"gelu_new", "gelu", "relu", "silu", "tanh", "identity"};
 static const char *const KINDS[] = {"Delta", "Residual", "Norm"};
+static const char *const BIASED[] = {"", "_bd", "_bu", "_bd_bu", "_bd_bu_b"};
 static const char *const WEIGHTS[] = {"", "rows_", "factors_", "factors_rows_"};
 enum kind { DELTA, RESIDUAL, NORM };
-enum { MOST_INPUTS = 10, ACTIVATED = 4 * sizeof ACTIVATIONS / sizeof *ACTIVATIONS, OF_KIND = 4 * ACTIVATED };
-enum { OPERATORS = (NORM + 1) * OF_KIND };
+enum { BIASES = 5, ACTIVATED = BIASES * sizeof ACTIVATIONS / sizeof *ACTIVATIONS, OF_KIND = 4 * ACTIVATED };
+enum { MOST_INPUTS = 11, OPERATORS = (NORM + 1) * OF_KIND };
 
 typedef struct {
     abi_operator shared; /* first: ONNX Runtime hands out its address */
     enum kind kind;
     long activation;
-    int has_factors, is_by_row, has_bd, has_bu;
+    int has_factors, is_by_row, has_bd, has_bu, has_b;
     char name[64];
 } operator;
 
@@ -135,6 +136,7 @@ static int fits(const job *whole, long entry, adapter *into) {
         take_weights(of, &left, into);
     if (!left.fit) return 0;
     into->bu = vector(&left, of->has_bu, d);
+    into->b = vector(&left, of->has_b, d);
     into->gain = vector(&left, of->kind == NORM, d);
     into->shift = vector(&left, of->kind == NORM, d);
     return left.fit;

@@ -1,12 +1,12 @@
 /* Operators for ONNX Runtime that stand in for the functions of grafted models (ONX-36, ONX-54), under their names:
 
-       Delta_<weights><activation>[_bd][_bu]_FLOAT(x, down, [bd,] up [, bu])         y = act(x Wd + bd) Wu + bu
-       Residual_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu])   y = r + (x + (act(x Wd + bd) Wu + bu))
-       Norm_<weights><activation>[_bd][_bu]_FLOAT(x, r, down, [bd,] up [, bu], gain, shift)    the layer norm of that
+       Delta_<name>(x, down, [bd,] up [, bu])                     y = act(x Wd + bd) Wu + bu
+       Residual_<name>(x, r, down, [bd,] up [, bu])               y = r + (x + (act(x Wd + bd) Wu + bu))
+       Norm_<name>(x, r, down, [bd,] up [, bu], gain, shift)      the layer norm of that
 
-   where down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and
-   mix_up and right, of `factors.h`.
-   With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may vectors.
+   where <name> is <weights><activation>[_bd][_bu]_FLOAT. With `_bd_bu_b` there is b behind bu, and b + bu in its place.
+   down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and mix_up
+   and right, of `factors.h`. With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may vectors.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -22,7 +22,8 @@
 #define PASSES 12 /* over a row: what moving and norming it costs, in products */
 
 static int count_inputs(const operator *of) {
-    return 3 + (of->kind != DELTA) + 2 * of->has_factors + of->has_bd + of->has_bu + 2 * (of->kind == NORM);
+    return 3 + (of->kind != DELTA) + 2 * of->has_factors + of->has_bd + of->has_bu + of->has_b +
+           2 * (of->kind == NORM);
 }
 
 /* ---- A run. ---- */
@@ -175,11 +176,13 @@ static void make_domain(void) {
         one->kind = i / OF_KIND;
         int weights = i % OF_KIND / ACTIVATED;
         one->is_by_row = weights & 1, one->has_factors = weights >> 1;
-        one->activation = i % ACTIVATED / 4;
-        one->has_bd = i & 1, one->has_bu = i >> 1 & 1;
+        one->activation = i % ACTIVATED / BIASES;
+        int biases = i % BIASES;
+        one->has_b = biases == BIASES - 1;
+        one->has_bd = one->has_b || (biases & 1), one->has_bu = one->has_b || (biases >> 1);
         if (one->kind != DELTA) one->shared.may_overwrite = may_overwrite;
-        snprintf(one->name, sizeof one->name, "%s_%s%s%s%s_FLOAT", KINDS[one->kind], WEIGHTS[weights],
-                 ACTIVATIONS[one->activation], one->has_bd ? "_bd" : "", one->has_bu ? "_bu" : "");
+        snprintf(one->name, sizeof one->name, "%s_%s%s%s_FLOAT", KINDS[one->kind], WEIGHTS[weights],
+                 ACTIVATIONS[one->activation], BIASED[biases]);
         made = functions->add_operator(domain, one);
     }
 }

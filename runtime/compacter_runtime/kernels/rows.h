@@ -10,18 +10,25 @@
 #define TILE 6      /* rows handled at a time, with two vectors of sums each: as many as registers hold */
 #define PAIR (2 * LANES)
 
-/* r is NULL where y is delta; gain and shift where there is no norm; bd and bu where there are none. y may be r. Weights
+/* r is NULL where y is delta; gain and shift where there is no norm; bd, bu and b where there are none. b is added to bu. y
+   may be r. Weights
    are Wd and Wu, or else factors as in `factors.h`, with n = d / m. */
 typedef struct {
     long d, k, m, w_down, w_up, activation;
     float epsilon;
-    const float *x, *r, *Wd, *bd, *Wu, *bu, *gain, *shift, *left, *mix_down, *mix_up, *right;
+    const float *x, *r, *Wd, *bd, *Wu, *bu, *b, *gain, *shift, *left, *mix_down, *mix_up, *right;
     float *y;
 } adapter;
 
 INLINE long padded(long k) { return (k + PAIR - 1) / PAIR * PAIR; }
 
 INLINE vec load_or_zero(const float *from, long count) { return from ? load(from, count) : (vec){0}; }
+
+/* b + bu at a column. */
+INLINE vec last_bias(const adapter *of, long column, long count) {
+    vec bias = load_or_zero(of->bu ? of->bu + column : NULL, count);
+    return of->b ? load(of->b + column, count) + bias : bias;
+}
 
 /* Two sums for each row from the columns of Wd that begin at w: for each of d numbers, LANES that follow each other are
    read. What lies beyond a row of Wd gives sums that nobody reads; nothing beyond the matrix is read. */
@@ -97,7 +104,7 @@ INLINE void up(const adapter *of, const float *a, long first, long rows, long j,
     }
     for (int v = 0; v < vectors; v++) {
         long column = j + v * LANES;
-        vec bias = load_or_zero(of->bu ? of->bu + column : NULL, count);
+        vec bias = last_bias(of, column, count);
         for (long t = 0; t < rows; t++) finish(of, (first + t) * of->d + column, sum[v][t] + bias, count);
     }
 }
