@@ -1,0 +1,198 @@
+"""Calls of adapters with random numbers, for the kernels of ONNX Runtime, and what the reference says of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.linkage.dense import Dense
+from compacter_core.linkage.factors import Factors
+from compacter_core.reference.adapter import delta, forward
+from compacter_core.reference.bounds import delta_bound, forward_bound, layer_norm_bound, worst_ratio
+from compacter_core.reference.placement import layer_norm
+from compacter_core.vocabulary import ProjectionKind
+from compacter_exporters.functions import DOMAIN, Kind, Signature
+from compacter_runtime import kernels
+
+F32: dict[str, Any] = {"storage": DType.F32, "accumulate": DType.F32}
+EPSILON = 1e-5
+
+
+def weights_of(
+    kind: ProjectionKind, sizes: tuple[int, int], n: int, r: int, draw: Callable[..., Array]
+) -> dict[str, Array]:
+    """The tensors of a projection [in, out] with n summands of rank r."""
+    rows, columns = (size // n for size in sizes)
+    match kind:
+        case ProjectionKind.DENSE:
+            return {"W": draw(*sizes)}
+        case ProjectionKind.LOW_RANK:
+            return {"W_left": draw(sizes[0], r), "W_right": draw(r, sizes[1])}
+        case ProjectionKind.PHM:
+            return {"W": draw(n, rows, columns), "phm_rule": draw(n, n, n)}
+        case ProjectionKind.LPHM:
+            return {"W_left": draw(n, rows, r), "W_right": draw(n, r, columns), "phm_rule": draw(n, n, n)}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of an adapter, and its kind: d = n m, k = n q."""
+
+    kind: ProjectionKind = ProjectionKind.DENSE
+    n: int = 1
+    q: int = 4
+    r: int = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, and the numbers it is given.
+
+    Args:
+        signature: of the function.
+        tensors: its inputs in their order.
+        sites: the adapters as the reference takes them, one for each row of the batch or one for all.
+    """
+
+    signature: Signature
+    tensors: dict[str, Array]
+    sites: list[SiteParameters]
+
+    @classmethod
+    def drawn(
+        cls, signature: Signature, shape: tuple[int, ...], sizes: Sizes, *, scale: float = 1.0, seed: int = 0
+    ) -> "Case":
+        """Random numbers for x [..., d]."""
+        generator, d, k = np.random.default_rng(seed), shape[-1], sizes.n * sizes.q
+
+        def draw(*shape: int) -> Array:
+            return generator.standard_normal(shape).astype(np.float32)
+
+        def projection(of: tuple[int, int], has_bias: bool) -> ProjectionParameters:
+            tensors = weights_of(sizes.kind, of, sizes.n, sizes.r, draw)
+            tensors = {name: array * np.float32(max(1, of[0]) ** -0.25) for name, array in tensors.items()}
+            return ProjectionParameters(kind=sizes.kind, b=draw(of[1]) if has_bias else None, **tensors)
+
+        sites = [
+            SiteParameters(
+                down=projection((d, k), signature.has_bd),
+                up=projection((k, d), signature.has_bu),
+                non_linearity=signature.activation,
+                scaling=1.0,
+            )
+            for _ in range(shape[0] if signature.weights.are_by_row else 1)
+        ]
+        given = [cls._given(signature, site) for site in sites]
+        by_row = signature.weights.are_by_row
+        tensors = {
+            "x": draw(*shape) * np.float32(scale),
+            "r": draw(*shape) * np.float32(scale),
+            **{name: np.stack([[one[name]] for one in given]) if by_row else given[0][name] for name in given[0]},
+            **{name: draw(d) for name in ("bias", "gain", "shift")},
+        }
+        return cls(signature, {name: tensors[name] for name in signature.inputs}, sites)
+
+    @staticmethod
+    def _given(signature: Signature, site: SiteParameters) -> dict[str, Array]:
+        """A site's tensors, rounded once."""
+        factors, dense = Factors.of(site), Dense.of(site)
+        arrays = {"down_weight": dense.Wd, "up_weight": dense.Wu}
+        if signature.weights.are_factors:
+            arrays = {
+                "down_left": factors.left,
+                "down_mixing": factors.mix_down,
+                "up_mixing": factors.mix_up,
+                "up_right": factors.right,
+            }
+        biases = {"down_bias": site.down.b, "up_bias": site.up.b}
+        arrays |= {name: array for name, array in biases.items() if array is not None}
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+    def reference(self) -> tuple[Array, Array]:
+        """What the function computes, and the bound of an implementation's error."""
+        rows = self.tensors["x"] if self.signature.weights.are_by_row else self.tensors["x"][np.newaxis]
+        residuals = self.tensors["r"].reshape(rows.shape) if "r" in self.tensors else rows
+        found = [self._row(*row) for row in zip(self.sites, rows, residuals, strict=True)]
+        shape = self.tensors["x"].shape
+        values, bounds = (np.stack(arrays).reshape(shape) for arrays in zip(*found, strict=True))
+        return values, bounds
+
+    def _row(self, site: SiteParameters, x: Array, r: Array) -> tuple[Array, Array]:
+        x, r, u = x.astype(np.float64), r.astype(np.float64), DType.F32.roundoff
+        if self.signature.has_b:
+            # Both are float32, and their sum is rounded before anything else is done with it.
+            site = replace(site, up=replace(site.up, b=self.tensors["bias"] + site.up.b))
+        if self.signature.kind is Kind.DELTA:
+            return delta(site, x), delta_bound(site, x, **F32)
+        E = forward_bound(site, x, x, **F32)
+        total = r + forward(site, x, x)
+        E = (1 + u) * E + u * np.abs(total) + DType.F32.smallest_normal
+        if self.signature.kind is Kind.RESIDUAL:
+            return total, E
+        gain, shift = (self.tensors[name].astype(np.float64) for name in ("gain", "shift"))
+        bound = layer_norm_bound(total, gain, shift, EPSILON, input_error=E, **F32)
+        return layer_norm(total, gain, shift, EPSILON), bound
+
+    def ratio(self, y: Array) -> float:
+        """The largest error over its bound."""
+        assert y.dtype == np.float32 and y.shape == self.tensors["x"].shape
+        return worst_ratio(y, *self.reference())
+
+
+def rank_of(signature: Signature, name: str) -> int:
+    """Axes of an input; those of rows share b and the norm's vectors here."""
+    own = 3 if name.endswith("_mixing") else 2 if name.endswith(("_weight", "_left", "_right")) else 1
+    return own + 2 * (signature.weights.are_by_row and name not in ("bias", "gain", "shift"))
+
+
+def model_of(signature: Signature, through: str | None, ranks: Mapping[str, int]) -> bytes:
+    """A call.
+
+    Args:
+        signature: of the function.
+        through: a node of that type makes r, whose memory is free for y then.
+        ranks: axes of inputs, where they differ from `rank_of`.
+    """
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None if name in "xr" else [None] * rank)
+        for name, rank in ((name, ranks.get(name, rank_of(signature, name))) for name in signature.inputs)
+    ]
+    names = list(signature.inputs)
+    nodes = []
+    if through is not None:
+        nodes.append(onnx.helper.make_node(through, ["r"], ["made"]))
+        names[1] = "made"
+    attributes: dict[str, Any] = {"epsilon": EPSILON} if signature.kind is Kind.NORM else {}
+    nodes.append(onnx.helper.make_node(signature.name, names, ["y"], domain=DOMAIN, **attributes))
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(DOMAIN, 1)]
+    function = ir.to_proto(signature.function(17))
+    graph = onnx.helper.make_graph(nodes, "call", inputs, [output])
+    model = onnx.helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def session_of(
+    signature: Signature,
+    *,
+    with_kernels: bool = True,
+    threads: int = 1,
+    through: str | None = None,
+    ranks: Mapping[str, int] = MappingProxyType({}),
+) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    if with_kernels:
+        assert kernels.register(options)
+    model = model_of(signature, through, ranks)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, case: Case) -> Array:
+    return np.asarray(session.run(None, case.tensors)[0])
