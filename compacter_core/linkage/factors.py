@@ -125,7 +125,7 @@ def _joined(mix: Array) -> Array:
 def _scaled(mix: Array, right: Array, scaling: Array) -> tuple[Array, Array]:
     """mix_up and right of the weight whose columns are scaled."""
     k, n, w = mix.shape
-    if scaling.ndim == 0 or n == 1:
+    if scaling.size == 1 or n == 1:
         return mix, right * scaling
     copies = right * scaling.reshape(n, 1, -1)
     return np.einsum("jbi,bc->jbci", mix, np.eye(n)).reshape(k, n, n * w), copies.reshape(n * w, -1)

@@ -16,6 +16,8 @@ from compacter_core.config import ATTACH_PRESETS, Override, Projection
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.bank import ADAPTER_ID, BankLayout, bank_input
 from compacter_core.vocabulary import Activation, NormStyle, OverrideKind, ProjectionKind, ScalingKind
+from compacter_exporters.forms import Form
+from compacter_exporters.functions import DOMAIN
 from compacter_exporters.linkage.bank import graft_bank
 from compacter_exporters.linkage.verify_open import verify_open
 from compacter_exporters.verify import AGREEMENT
@@ -25,6 +27,8 @@ from tests.exporters.stacks import LABELS, ROWS, BackboneStack, StackOptions, ma
 from tests.support.strategies import projections
 
 COMPACTER = Projection.compacter(phm_dim=2)
+CALLS = "calls.onnx"
+"""The bank in the form sublayer."""
 INPUTS = {"input_ids": np.random.default_rng(5).integers(0, ROWS, (3, 7))}
 
 
@@ -37,15 +41,21 @@ def built(options: StackOptions, hidden: int = 8, seed: int = 0) -> BackboneStac
 def banked(folder: Path, stack: BackboneStack, adapters: list[Adapter], *, shapes: bool = True) -> VerifyReport:
     """Verify a bank made for the first adapter that holds them all; rows without an adapter are the backbone's.
 
-    The backbone has the shapes of its values written down, as exporters for PyTorch do, or not.
+    The backbone has the shapes of its values written down, as exporters for PyTorch do, or not. The bank whose sites
+    are calls, as far as they can be, is verified besides; its checks stand among those of sites.
     """
     backbone = BackboneStack(stack.options, hidden=stack.hidden, seed=stack.seed).save(folder / "backbone.onnx")
     if shapes:
         onnx.shape_inference.infer_shapes_path(backbone)
-    graft_bank(backbone, adapters[0], folder / "bank.onnx")
-    bare, got = (Session(folder / name).run(INPUTS)["logits"] for name in ("backbone.onnx", "bank.onnx"))
-    assert np.abs(got[:, :LABELS] - bare).max() <= _limit(stack) * np.abs(bare).max()
-    return verify_open(folder / "bank.onnx", adapters)
+    bare = Session(backbone).run(INPUTS)["logits"]
+    for name, form in ((CALLS, Form.SUBLAYER), ("bank.onnx", Form.AUTO)):
+        graft_bank(backbone, adapters[0], folder / name, form=form)
+        got = Session(folder / name).run(INPUTS)["logits"]
+        assert np.abs(got[:, :LABELS] - bare).max() <= _limit(stack) * np.abs(bare).max()
+    report, calls = verify_open(folder / "bank.onnx", adapters), verify_open(folder / CALLS, adapters)
+    parts = {"site": calls.sites, "sum": calls.sums, "norm": calls.norms, "head": calls.head}
+    checks = {f"calls: {part} {name}": check for part, of_part in parts.items() for name, check in of_part.items()}
+    return replace(report, sites={**report.sites, **checks})
 
 
 def _limit(stack: BackboneStack) -> float:
@@ -170,7 +180,7 @@ def test_the_rule_may_be_shared_in_an_adapter_alone(tmp_path: Path) -> None:
 @pytest.mark.spec("LNK-11")
 @pytest.mark.parametrize("tensor", ["down.left", "up.right", "down.bias", "up.bias", "rule", "overrides"])
 def test_a_wrong_tensor_is_found(tmp_path: Path, tensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bank takes an entry with one value off; `verify` must not pass."""
+    """The bank takes an entry with one value off; `verify` must not pass, with calls or without."""
     stack = built(StackOptions())
     adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4)
     original = BankLayout.entry
@@ -182,7 +192,10 @@ def test_a_wrong_tensor_is_found(tmp_path: Path, tensor: str, monkeypatch: pytes
         return entry
 
     monkeypatch.setattr(BankLayout, "entry", wrong)
-    assert not banked(tmp_path, stack, [adapter]).ok
+    report = banked(tmp_path, stack, [adapter])
+    calls = {name: check for name, check in report.sites.items() if name.startswith("calls: ")}
+    assert not all(check.ok for check in calls.values())
+    assert not replace(report, sites={name: report.sites[name] for name in report.sites.keys() - calls.keys()}).ok
 
 
 @pytest.mark.spec("LNK-21", "LNK-12")
@@ -260,3 +273,34 @@ def test_a_head_without_a_bias_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CompacterError, match="head with a bias") as caught:
         banked(tmp_path, stack, [replace(adapter, config=replace(adapter.config, head=head), tensors=tensors)])
     assert caught.value.code is ErrorCode.E605
+
+
+@pytest.mark.spec("LNK-23")
+@pytest.mark.parametrize("norm_style", NormStyle)
+@pytest.mark.parametrize("kind", ProjectionKind)
+def test_sites_are_calls(tmp_path: Path, kind: ProjectionKind, norm_style: NormStyle) -> None:
+    """Of as few nodes as there are: behind the last product of a sublayer nothing but the call is left."""
+    stack = built(StackOptions(norm_style=norm_style))
+    n, r = 2 if kind.has_rule else None, 1 if kind.has_rank else None
+    projection = Projection(kind=kind, phm_dim=n, phm_rank=r)
+    adapters = [make_adapter(stack, projection=projection, bottleneck=4, seed=seed) for seed in (1, 2)]
+    assert_passes(banked(tmp_path, stack, adapters))
+    model = ir.load(tmp_path / CALLS)
+    called = [node.op_type for node in model.graph if node.domain == DOMAIN]
+    call = "Norm" if norm_style is NormStyle.POST else "Residual"
+    weights = "factors_rows" if kind.has_rank else "rows"
+    assert called == len(adapters[0].config.sites) * [f"{call}_{weights}_gelu_new_bd_bu_b_FLOAT"]
+    assert model.metadata_props["compacter.form"] == "sublayer"
+
+
+@pytest.mark.spec("LNK-23")
+@pytest.mark.parametrize(
+    "options", [{"bias_up": False}, {"scaling": ScalingKind.CHANNEL}, {"attach": ATTACH_PRESETS["pfeiffer"]}]
+)
+def test_sites_that_cannot_be_calls_are_none(tmp_path: Path, options: dict[str, Any]) -> None:
+    stack = built(StackOptions())
+    adapter = make_adapter(stack, projection=COMPACTER, bottleneck=4, **options)
+    assert_passes(banked(tmp_path, stack, [adapter]))
+    model = ir.load(tmp_path / CALLS)
+    assert not any(node.domain == DOMAIN for node in model.graph)
+    assert "compacter.form" not in model.metadata_props
