@@ -54,14 +54,14 @@ def _merged(form: Form) -> Put:
     return put
 
 
-def _open(linkage: Linkage) -> Put:
+def _open(linkage: Linkage, form: Form) -> Put:
     open_graph = {Linkage.SWAPPABLE: graft_swappable, Linkage.BANK: graft_bank}[linkage]
 
     def put(graphs: Path, adapter: Adapter, folder: Path) -> None:
         if (graphs / MODEL_FILE).exists():
-            open_graph(graphs / MODEL_FILE, adapter, folder / MODEL_FILE)
+            open_graph(graphs / MODEL_FILE, adapter, folder / MODEL_FILE, form=form)
         else:
-            open_directory(graphs, adapter, folder, linkage)
+            open_directory(graphs, adapter, folder, linkage, form=form)
 
     return put
 
@@ -76,5 +76,10 @@ LINKAGES: Final = {
         for form in Form
         if form is not Form.AUTO
     },
-    **{str(linkage): Linked(_open(linkage), opens=True) for linkage in Linkage if linkage is not Linkage.MERGED},
+    **{
+        f"{linkage}{name}": Linked(_open(linkage, form), opens=True)
+        for name, form in (("", Form.AUTO), (" sublayer", Form.SUBLAYER))
+        for linkage in Linkage
+        if linkage is not Linkage.MERGED
+    },
 }

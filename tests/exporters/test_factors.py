@@ -47,7 +47,7 @@ def calls(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node if node.domain == DOMAIN]
 
 
-@pytest.mark.spec("ONX-54", "FWD-8")
+@pytest.mark.spec("ONX-55", "FWD-8")
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ProjectionKind)
 def test_factors_are_the_weights(kind: ProjectionKind, data: st.DataObject) -> None:
@@ -76,7 +76,7 @@ def test_factors_are_the_weights(kind: ProjectionKind, data: st.DataObject) -> N
         assert shapes == {name: getattr(factors, name).shape for name in shapes}
 
 
-@pytest.mark.spec("ONX-36", "ONX-54")
+@pytest.mark.spec("ONX-36", "ONX-54", "ONX-55")
 @pytest.mark.parametrize("form", [Form.SUBLAYER, Form.FUNCTION])
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_merged_calls_take_factors_where_these_are_fewer_products(tmp_path: Path, name: str, form: Form) -> None:
