@@ -70,7 +70,8 @@ from compacter_core.linkage.description import read_description
 
 _BARE: Final = (Arm.BACKBONE, Arm.FUSED, Arm.APART)
 _MERGED: Final = (Arm.MERGED, Arm.MERGED_APART, Arm.MERGED_KERNELS)
-_USUAL: Final = (*_BARE, *_MERGED, Arm.SWAPPABLE, Arm.SWAPPABLE_KERNELS, Arm.BANK, Arm.BANK_KERNELS)
+_OPEN: Final = tuple(arm for arm in Arm if arm.is_swappable or arm.is_bank)
+_USUAL: Final = (*_BARE, *_MERGED, *_OPEN)
 _BASES: Final = ("backbone", "exported", "merged", "kernels", "bank")
 
 

@@ -136,9 +136,10 @@ def test_the_command(tiny: dict[Precision, Models], options: list[str], said: di
     assert list(found["shapes"]) == ["1x4", "2x3"]
     for rows in found["shapes"].values():
         assert rows[Arm.BACKBONE]["ratios"]["exported"] == {"median": 1.0, "lowest": 1.0, "highest": 1.0}
-        assert {
-            arm for arm, row in rows.items() if set(row["ratios"]) == {"backbone", "exported", "merged", "bank"}
-        } == {arm for arm in Arm if arm not in (Arm.ROWS, Arm.ADAPTERHUB, Arm.ADAPTERHUB_FUSED)}
+        bases = {"backbone", "exported", "merged", "kernels", "bank"}
+        assert {arm for arm, row in rows.items() if set(row["ratios"]) == bases} == {
+            arm for arm in Arm if arm not in (Arm.ROWS, Arm.ADAPTERHUB, Arm.ADAPTERHUB_FUSED)
+        }
 
 
 def test_the_command_makes_the_models_that_it_needs_before_sessions_share_threads() -> None:
