@@ -84,7 +84,8 @@ def test_many_rows_on_several_threads(
 @pytest.mark.parametrize("weights", Weights)
 @pytest.mark.parametrize("rows", [1, 7, 400])
 def test_y_may_take_the_memory_of_r(kind: Kind, weights: Weights, rows: int) -> None:
-    case = Case.drawn(full(kind, weights), (1, rows, 72), COMPACTER)
+    """Also where the last blocks are fewer than those of a tile, which must not be written twice."""
+    case = Case.drawn(full(kind, weights), (1, rows, 72), Sizes(ProjectionKind.LPHM, n=3, q=4))
     negative = replace(case, tensors={**case.tensors, "r": -case.tensors["r"]})
     expected = run(session_of(case.signature), case)
     for threads in (1, 2):
