@@ -1,6 +1,6 @@
 """Calls of adapters with random numbers, for the kernels of ONNX Runtime, and what the reference says of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -151,30 +151,34 @@ def rank_of(signature: Signature, name: str) -> int:
     return own + 2 * (signature.weights.are_by_row and name not in ("bias", "gain", "shift"))
 
 
-def model_of(signature: Signature, through: str | None, ranks: Mapping[str, int]) -> bytes:
+def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mapping[str, int]) -> bytes:
     """A call.
 
     Args:
         signature: of the function.
-        through: a node of that type makes r, whose memory is free for y then.
+        within: the shape of x of a call between two nodes: r is minus the input then, and y minus the call's result.
+            As ONNX Runtime knows that they have one shape, it gives the result the memory of what made r.
         ranks: axes of inputs, where they differ from `rank_of`.
     """
-    inputs = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None if name in "xr" else [None] * rank)
-        for name, rank in ((name, ranks.get(name, rank_of(signature, name))) for name in signature.inputs)
-    ]
-    names = list(signature.inputs)
-    nodes = []
-    if through is not None:
-        nodes.append(onnx.helper.make_node(through, ["r"], ["made"]))
-        names[1] = "made"
+
+    def info(name: str, shape: Sequence[int | None] | None) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+
+    shapes = {name: [None] * ranks.get(name, rank_of(signature, name)) for name in signature.inputs}
+    inputs = [info(name, within if name in "xr" else shape) for name, shape in shapes.items()]
     attributes: dict[str, Any] = {"epsilon": EPSILON} if signature.kind is Kind.NORM else {}
-    nodes.append(onnx.helper.make_node(signature.name, names, ["y"], domain=DOMAIN, **attributes))
-    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    names, nodes, inner = list(signature.inputs), [], "y"
+    if within is not None:
+        nodes.append(onnx.helper.make_node("Neg", ["r"], ["made"]))
+        names[1], inner = "made", "inner"
+    nodes.append(onnx.helper.make_node(signature.name, names, [inner], domain=DOMAIN, **attributes))
+    if within is not None:
+        nodes.append(onnx.helper.make_node("Neg", [inner], ["y"]))
+    values = [] if within is None else [info(name, within) for name in ("made", "inner")]
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(DOMAIN, 1)]
-    function = ir.to_proto(signature.function(17))
-    graph = onnx.helper.make_graph(nodes, "call", inputs, [output])
-    model = onnx.helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=9)
+    graph = onnx.helper.make_graph(nodes, "call", inputs, [info("y", within)], value_info=values)
+    functions = [ir.to_proto(signature.function(17))]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=9)
     return bytes(model.SerializeToString())
 
 
@@ -183,14 +187,14 @@ def session_of(
     *,
     with_kernels: bool = True,
     threads: int = 1,
-    through: str | None = None,
+    within: tuple[int, ...] | None = None,
     ranks: Mapping[str, int] = MappingProxyType({}),
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     if with_kernels:
         assert kernels.register(options)
-    model = model_of(signature, through, ranks)
+    model = model_of(signature, within, ranks)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -148,7 +148,6 @@ INLINE void norm(const adapter *of, float *y, long rows) {
     for (long t = 0; t < rows; t++) sums[t] = moment(y + t * d, d, filled(0), 0);
     sum_each(sums, mean);
     for (long t = 0; t < rows; t++) mean[t] /= d;
-    memset(sums, 0, sizeof sums);
     for (long t = 0; t < rows; t++) sums[t] = moment(y + t * d, d, filled(mean[t]), 1);
     sum_each(sums, scale);
     for (long t = 0; t < rows; t++) scale[t] = 1 / sqrtf(scale[t] / d + of->epsilon);
