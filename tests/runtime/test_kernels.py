@@ -154,3 +154,13 @@ def test_tensors_that_do_not_fit_are_refused(weights: Weights, axis: int) -> Non
         # ONNX Runtime's exceptions share no other base class.
         with pytest.raises(Exception, match="do not fit together"):
             run(session_of(signature), case)
+
+
+def test_numbers_that_no_block_has_are_refused() -> None:
+    """Four blocks of four numbers are not 17."""
+    signature = full(Kind.NORM, Weights.FACTORS, has_b=True)
+    blocks, whole = (Case.drawn(signature, (4, d), COMPACTER) for d in (16, 17 * 4))
+    for name in ("x", "r", "up_bias", "bias", "gain", "shift"):
+        blocks.tensors[name] = whole.tensors[name][..., :17].copy()
+    with pytest.raises(Exception, match="do not fit together"):  # ONNX Runtime's exceptions share no other base class
+        run(session_of(signature), blocks)
