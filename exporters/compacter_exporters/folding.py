@@ -1,6 +1,7 @@
 """Multiplying out, in a copy of a graph, the constant factors that calls give weights in: what a session does as well.
 
 Only who looks for places needs it: a linear, and a projection of an adapter, is a product with one constant there.
+Inputs with defaults are constants by then (`linkage.static.bind`).
 """
 
 from typing import Final
@@ -24,8 +25,7 @@ def fold_factors(model: ir.Model) -> None:
 
 
 def _fold(model: ir.Model, graph: ir.Graph, node: ir.Node) -> None:
-    constants = [None if _is_given(value) else constant_of(value) for value in node.inputs]
-    arrays = [constant.exact() for constant in constants if constant is not None]
+    arrays = [constant.exact() for constant in map(constant_of, node.inputs) if constant is not None]
     if len(arrays) != len(node.inputs):
         return
     old = node.outputs[0]
@@ -35,11 +35,6 @@ def _fold(model: ir.Model, graph: ir.Graph, node: ir.Node) -> None:
     model.graph.register_initializer(new)
     redirect(graph, old, new, tuple(old.uses()))
     drop_unused(old)
-
-
-def _is_given(value: ir.Value | None) -> bool:
-    """Whether a run may give another value than the constant."""
-    return value is not None and value.is_graph_input()
 
 
 def _computed(node: ir.Node, arrays: list[Array]) -> Array:
