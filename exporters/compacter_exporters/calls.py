@@ -61,8 +61,7 @@ def emit_sublayer(
         r + o, or N of it.
     """
     dense, x = (Dense.of(site), layer.output) if layer.last_add is None else (before_bias(site, layer), layer.product)
-    norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
-    kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
+    kind, last, norm = _end_of(model, emitter, around)
     read = [x, around.residual]
     y = _call(model, emitter, kind, read, site=site, dense=dense, norm=norm)
     _take_place(emitter, layer, around, last, read=x, call=y)
@@ -97,13 +96,11 @@ def emit_open_sublayer(
     m, slot = layer.product, layer.bias_slot
     if layer.last_add is None or slot is None or slot.value is None:  # linkages ask before
         raise TypeError("no bias behind the linear layer's product")
-    norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
-    kind, last = (Kind.RESIDUAL, around.sum) if norm is None else (Kind.NORM, norm.output)
+    kind, last, norm = _end_of(model, emitter, around)
     weights = Weights.of(are_factors="down_left" in tensors, are_by_row=of_rows)
     signature = Signature(kind, activation, True, True, emitter.dtype, weights=weights, has_b=True)
     given = {"x": m, "r": around.residual, "bias": slot.value, **tensors, **_vectors_of(norm)}
-    attributes = None if norm is None else {"epsilon": norm.epsilon}
-    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes=attributes)
+    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], _epsilon(norm))
     _take_place(emitter, layer, around, last, read=m, call=y)
     return y
 
@@ -131,10 +128,9 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     given["down_bias"] = emitter.constant("down.bias", np.zeros(dense.Wd.shape[1]) if dense.bd is None else dense.bd)
     given["up_weight"] = emitter.constant("up.weight", dense.Wu)
     given["up_bias"] = emitter.constant("up.bias", np.zeros(dense.Wu.shape[1]) if dense.bu is None else dense.bu)
-    epsilon = call.attributes.get("epsilon")
-    attributes = None if epsilon is None else {"epsilon": epsilon.as_float()}
-    signature = signatures[-1]
-    return _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes=attributes)
+    epsilon, signature = call.attributes.get("epsilon"), signatures[-1]
+    inputs = [given[name] for name in signature.inputs]
+    return _call_of(model, emitter, signature, inputs, None if epsilon is None else epsilon.as_float())
 
 
 def inline_calls(model: ir.Model) -> None:
@@ -154,6 +150,12 @@ def _take_place(
     drop_unused(last)
 
 
+def _end_of(model: ir.Model, emitter: Emitter, around: Surroundings) -> tuple[Kind, ir.Value, Norm | None]:
+    """How far a call goes, the value that it stands for, and the norm where that is in it."""
+    norm = _callable(around.norm, emitter.dtype, model.opset_imports.get("", 1))
+    return (Kind.RESIDUAL, around.sum, None) if norm is None else (Kind.NORM, norm.output, norm)
+
+
 def _callable(norm: Norm | None, dtype: ir.DataType, opset: int) -> Norm | None:
     """The norm, if a call may compute it: a layer norm with vectors of the type, which alone reads the sum."""
     if norm is None or norm.bias is None or not norm.is_centred or opset < _NORMS_SINCE or not is_alone(norm):
@@ -167,6 +169,10 @@ def _is_vector(value: ir.Value | None, dtype: ir.DataType) -> bool:
     if constant is None:
         return value is not None and value.dtype == dtype
     return constant.dtype == dtype and constant.view.ndim == 1
+
+
+def _epsilon(norm: Norm | None) -> float | None:
+    return None if norm is None else norm.epsilon
 
 
 def _vectors_of(norm: Norm | None) -> dict[str, ir.Value]:
@@ -198,9 +204,7 @@ def _call(
         up = {"up.mixing": factors.mix_up, "up.right": factors.right}
     tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}
     given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
-    attributes = None if norm is None else {"epsilon": norm.epsilon}
-    inputs = [*read, *given, *_vectors_of(norm).values()]
-    return _call_of(model, emitter, signature, inputs, attributes=attributes)
+    return _call_of(model, emitter, signature, [*read, *given, *_vectors_of(norm).values()], _epsilon(norm))
 
 
 def _call_of(
@@ -208,10 +212,10 @@ def _call_of(
     emitter: Emitter,
     signature: Signature,
     inputs: Sequence[ir.Value],
-    *,
-    attributes: Mapping[str, float] | None = None,
+    epsilon: float | None,
 ) -> ir.Value:
-    """A call of a function, which the model has then."""
+    """A call of a function, which the model has then; `epsilon` is its norm's."""
+    attributes = None if epsilon is None else {"epsilon": epsilon}
     function = signature.function(model.opset_imports.get("", 1))
     model.functions.setdefault(function.identifier(), function)
     model.opset_imports[DOMAIN] = _VERSION

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -17,6 +18,8 @@ from compacter_core.linkage.description import read_description
 from compacter_core.linkage.factors import Factors, factor_shapes
 from compacter_core.linkage.swappable import swappable_shapes, swappable_tensors
 from compacter_core.vocabulary import ProjectionKind, ScalingKind
+from compacter_exporters.agreement import agreement
+from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
 from compacter_exporters.functions import DOMAIN
 from compacter_exporters.linkage.swappable import graft_swappable
@@ -117,7 +120,7 @@ def test_swappable_calls_take_adapters_of_all_kinds(tmp_path: Path, name: str, s
     expected = logits(Session(plain), other)
     for source in (other, tmp_path / "one.onnx_adapter"):
         got = logits(session, source)
-        assert np.abs(got - expected).max() <= 2.0**-16 * np.abs(expected).max()
+        assert agreement({"logits": expected}, {"logits": got}, Numbers.of(ir.DataType.FLOAT)).ok
 
 
 def logits(session: Session, adapter: Adapter | Path) -> Array:
