@@ -74,9 +74,10 @@ def emit_open_sublayer(
     layer: Linear,
     tensors: Mapping[str, ir.Value],
     *,
+    weights: Weights,
     activation: Activation,
     around: Surroundings,
-    of_rows: bool = False,
+    site: int | None = None,
 ) -> ir.Value:
     """Put a call in the place of a linear's bias, the residual sum and the norm, for tensors that are given with a run.
 
@@ -84,11 +85,13 @@ def emit_open_sublayer(
         model: gets the function, where it does not have it.
         emitter: of the site.
         layer: the linear layer, whose product the adapter reads and is added to.
-        tensors: what the function reads, by its inputs, but for x, r, b and the norm's; down_bias is that of the
-            adapter for m.
+        tensors: what the function reads, by its inputs, but for x, r and b; down_bias is that of the adapter for m.
+            The norm's are those of the graph where they are missing; from tensors of all sites it has to have them,
+            or the call has no norm.
+        weights: how the tensors are given.
         activation: act.
         around: what follows the layer.
-        of_rows: whether each row has its own, [B, 1, ...]; vectors may be shared.
+        site: the place in tensors of all sites.
 
     Returns:
         r + (m + (act(..) Wu' + (b + bu'))), or N of it.
@@ -97,10 +100,12 @@ def emit_open_sublayer(
     if layer.last_add is None or slot is None or slot.value is None:  # linkages ask before
         raise TypeError("no bias behind the linear layer's product")
     kind, last, norm = _end_of(model, emitter, around)
-    weights = Weights.of(are_factors="down_left" in tensors, are_by_row=of_rows)
+    if weights.are_by_site and "gain" not in tensors:
+        kind, last, norm = Kind.RESIDUAL, around.sum, None
     signature = Signature(kind, activation, True, True, emitter.dtype, weights=weights, has_b=True)
-    given = {"x": m, "r": around.residual, "bias": slot.value, **tensors, **_vectors_of(norm)}
-    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], _epsilon(norm))
+    given = {"x": m, "r": around.residual, "bias": slot.value, **_vectors_of(norm), **tensors}
+    attributes = _epsilon(norm) | ({} if site is None else {"site": site})
+    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes)
     _take_place(emitter, layer, around, last, read=m, call=y)
     return y
 
@@ -128,9 +133,9 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     given["down_bias"] = emitter.constant("down.bias", np.zeros(dense.Wd.shape[1]) if dense.bd is None else dense.bd)
     given["up_weight"] = emitter.constant("up.weight", dense.Wu)
     given["up_bias"] = emitter.constant("up.bias", np.zeros(dense.Wu.shape[1]) if dense.bu is None else dense.bu)
-    epsilon, signature = call.attributes.get("epsilon"), signatures[-1]
+    signature, epsilon = signatures[-1], call.attributes.get("epsilon")
     inputs = [given[name] for name in signature.inputs]
-    return _call_of(model, emitter, signature, inputs, None if epsilon is None else epsilon.as_float())
+    return _call_of(model, emitter, signature, inputs, {} if epsilon is None else {"epsilon": epsilon.as_float()})
 
 
 def inline_calls(model: ir.Model) -> None:
@@ -171,8 +176,8 @@ def _is_vector(value: ir.Value | None, dtype: ir.DataType) -> bool:
     return constant.dtype == dtype and constant.view.ndim == 1
 
 
-def _epsilon(norm: Norm | None) -> float | None:
-    return None if norm is None else norm.epsilon
+def _epsilon(norm: Norm | None) -> dict[str, float]:
+    return {} if norm is None else {"epsilon": norm.epsilon}
 
 
 def _vectors_of(norm: Norm | None) -> dict[str, ir.Value]:
@@ -212,10 +217,9 @@ def _call_of(
     emitter: Emitter,
     signature: Signature,
     inputs: Sequence[ir.Value],
-    epsilon: float | None,
+    attributes: Mapping[str, int | float],
 ) -> ir.Value:
-    """A call of a function, which the model has then; `epsilon` is its norm's."""
-    attributes = None if epsilon is None else {"epsilon": epsilon}
+    """A call of a function, which the model has then."""
     function = signature.function(model.opset_imports.get("", 1))
     model.functions.setdefault(function.identifier(), function)
     model.opset_imports[DOMAIN] = _VERSION

@@ -11,7 +11,8 @@ is a further input b then, `_bd_bu_b` in the name, and b + bu' in the place of b
 
 With the weights `factors_` two inputs stand in the place of each weight: left and mix_down in that of Wd, mix_up and
 right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own,
-[B, 1, ...], and vectors of its own or not.
+[B, 1, ...], and vectors of its own or not. With `sites_` all inputs but x, r and b are those of S sites, [S, ...], and
+the attribute `site` says which the call takes: a run is handed a few tensors instead of many.
 
 Activations are spelt out in operators that every runtime has inside functions: Gelu is a function itself. A session
 that knows an operator with a function's name and domain runs it in its place: `compacter_runtime.kernels` has operators
@@ -52,21 +53,22 @@ class Weights(StrEnum):
     ROWS = "rows_"
     FACTORS = "factors_"
     FACTORS_OF_ROWS = "factors_rows_"
-
-    @classmethod
-    def of(cls, *, are_factors: bool, are_by_row: bool) -> "Weights":
-        """The one with both properties."""
-        return next(one for one in cls if (one.are_factors, one.are_by_row) == (are_factors, are_by_row))
+    FACTORS_OF_SITES = "factors_sites_"
 
     @property
     def are_factors(self) -> bool:
         """Whether each weight is two inputs."""
-        return self in (Weights.FACTORS, Weights.FACTORS_OF_ROWS)
+        return self not in (Weights.DENSE, Weights.ROWS)
 
     @property
     def are_by_row(self) -> bool:
         """Whether each row of the batch has its own."""
         return self in (Weights.ROWS, Weights.FACTORS_OF_ROWS)
+
+    @property
+    def are_by_site(self) -> bool:
+        """Whether those of all sites are given together."""
+        return self is Weights.FACTORS_OF_SITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,10 @@ class Signature:
 
     def function(self, opset: int) -> ir.Function:
         """The function, in operators of an opset."""
-        given = {name: ir.val(name, self.dtype) for name in self.inputs}
-        body = ir.Graph(list(given.values()), [], nodes=[], opset_imports={"": opset})
+        values = {name: ir.val(name, self.dtype) for name in self.inputs}
+        body = ir.Graph(list(values.values()), [], nodes=[], opset_imports={"": opset})
         emitter = _Body(body, "delta", self.dtype, {})
+        given = self._of_site(emitter, values) if self.weights.are_by_site else values
         z = emitter.op("MatMul", [given["x"], self._down(emitter, given)], "down")
         if self.has_bd:
             z = emitter.op("Add", [z, given["down_bias"]], "down/bias")
@@ -131,14 +134,30 @@ class Signature:
         if self.kind is not Kind.DELTA:
             y = emitter.op("Add", [given["x"], y], "output")
             y = emitter.op("Add", [given["r"], y], "sum")
-        attributes = []
         if self.kind is Kind.NORM:
             y = emitter.op("LayerNormalization", [y, given["gain"], given["shift"]], "norm")
             emitter.nodes[-1].attributes.add(ir.RefAttr("epsilon", "epsilon", ir.AttributeType.FLOAT))
-            attributes.append(ir.Attr("epsilon", ir.AttributeType.FLOAT, None))
         body.extend(emitter.nodes)
         body.outputs.append(y)
-        return ir.Function(DOMAIN, self.name, graph=body, attributes=attributes)
+        return ir.Function(DOMAIN, self.name, graph=body, attributes=self._attributes())
+
+    def _attributes(self) -> list[ir.Attr]:
+        """The attributes that calls have to have."""
+        types = {"epsilon": ir.AttributeType.FLOAT} if self.kind is Kind.NORM else {}
+        types |= {"site": ir.AttributeType.INT} if self.weights.are_by_site else {}
+        return [ir.Attr(name, type_, None) for name, type_ in types.items()]
+
+    def _of_site(self, emitter: "_Body", given: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
+        """The inputs, those of all sites as the call's site has them."""
+        site = emitter.op("Constant", [], "site")
+        emitter.nodes[-1].attributes.add(ir.RefAttr("value_int", "site", ir.AttributeType.INT))
+        site.type = ir.TensorType(ir.DataType.INT64)
+        return {
+            name: value
+            if name in ("x", "r", "bias")
+            else emitter.op("Gather", [value, site], f"{name}/of_site", attributes={"axis": 0})
+            for name, value in given.items()
+        }
 
     def _down(self, emitter: "_Body", given: Mapping[str, ir.Value]) -> ir.Value:
         """Wd, [d, k] or [B, d, k]."""

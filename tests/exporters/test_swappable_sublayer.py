@@ -79,7 +79,7 @@ def test_numbers(tmp_path: Path, norm_style: NormStyle, kernel: bool, sums_apart
     graft_swappable(backbone, adapter, plain)
     graft_swappable(backbone, adapter, path, sums_apart=sums_apart, form=Form.SUBLAYER)
     kind = "Norm" if norm_style is NormStyle.POST else "Residual"
-    assert calls(path) == len(adapter.config.sites) * [f"{kind}_factors_gelu_new_bd_bu_b_FLOAT"]
+    assert calls(path) == len(adapter.config.sites) * [f"{kind}_factors_sites_gelu_new_bd_bu_b_FLOAT"]
     bare = logits(backbone)
     assert np.array_equal(logits(path, kernel=kernel), bare)
     if kernel or norm_style is NormStyle.PRE:  # else the session fuses the call's sum with the norm
@@ -104,7 +104,7 @@ def test_other_placements_verify(tmp_path: Path, preset: str) -> None:
 
 
 @pytest.mark.spec("LNK-22")
-@pytest.mark.parametrize("damage", ["body", "bias", "residual"])
+@pytest.mark.parametrize("damage", ["body", "site", "residual"])
 def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     backbone, _, adapter = made(tmp_path)
     path = tmp_path / "open.onnx"
@@ -113,8 +113,9 @@ def test_damage_is_noticed(tmp_path: Path, damage: str) -> None:
     first, second = (node for node in model.graph.node if node.domain == DOMAIN)
     if damage == "body":
         next(node for node in model.functions[0].node if node.op_type == "Tanh").op_type = "Sin"
-    elif damage == "bias":
-        second.input[5] = first.input[5]
+    elif damage == "site":
+        del second.attribute[:]
+        second.attribute.extend(first.attribute)
     else:
         second.input[1] = second.input[0]
     onnx.save(model, path)

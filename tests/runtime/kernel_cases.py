@@ -22,6 +22,10 @@ from compacter_runtime import kernels
 
 F32: dict[str, Any] = {"storage": DType.F32, "accumulate": DType.F32}
 EPSILON = 1e-5
+SITES, SITE = 3, 1
+"""How many sites' tensors calls of one of them are given, and which it is."""
+SHARED = ("x", "r", "bias")
+"""Inputs that are no site's."""
 
 
 def weights_of(
@@ -79,6 +83,7 @@ class Case:
             tensors = {name: array * np.float32(max(1, of[0]) ** -0.25) for name, array in tensors.items()}
             return ProjectionParameters(kind=sizes.kind, b=draw(of[1]) if has_bias else None, **tensors)
 
+        weights = signature.weights
         sites = [
             SiteParameters(
                 down=projection((d, k), signature.has_bd),
@@ -86,17 +91,23 @@ class Case:
                 non_linearity=signature.activation,
                 scaling=1.0,
             )
-            for _ in range(shape[0] if signature.weights.are_by_row else 1)
+            for _ in range(shape[0] if weights.are_by_row else SITES if weights.are_by_site else 1)
         ]
-        given = [cls._given(signature, site) for site in sites]
-        by_row = signature.weights.are_by_row
-        tensors = {
-            "x": draw(*shape) * np.float32(scale),
-            "r": draw(*shape) * np.float32(scale),
-            **{name: np.stack([[one[name]] for one in given]) if by_row else given[0][name] for name in given[0]},
-            **{name: draw(d) for name in ("bias", "gain", "shift")},
-        }
+        given = [cls._given(signature, site) | {name: draw(d) for name in ("gain", "shift")} for site in sites]
+        tensors = given[0]
+        if weights.are_by_row:
+            of_rows = {name: np.stack([[one[name]] for one in given]) for name in given[0]}
+            tensors = of_rows | {name: given[0][name] for name in ("gain", "shift")}
+        elif weights.are_by_site:
+            tensors, sites = {name: np.stack([one[name] for one in given]) for name in given[0]}, [sites[SITE]]
+        of_all = {name: draw(*shape) * np.float32(scale) for name in ("x", "r")} | {"bias": draw(d)}
+        tensors = of_all | tensors
         return cls(signature, {name: tensors[name] for name in signature.inputs}, sites)
+
+    def of_site(self, name: str) -> Array:
+        """An input, of those of all sites the call's."""
+        array = self.tensors[name]
+        return array[SITE] if self.signature.weights.are_by_site and name not in SHARED else array
 
     @staticmethod
     def _given(signature: Signature, site: SiteParameters) -> dict[str, Array]:
@@ -135,7 +146,7 @@ class Case:
         E = (1 + u) * E + u * np.abs(total) + DType.F32.smallest_normal
         if self.signature.kind is Kind.RESIDUAL:
             return total, E
-        gain, shift = (self.tensors[name].astype(np.float64) for name in ("gain", "shift"))
+        gain, shift = (self.of_site(name).astype(np.float64) for name in ("gain", "shift"))
         bound = layer_norm_bound(total, gain, shift, EPSILON, input_error=E, **F32)
         return layer_norm(total, gain, shift, EPSILON), bound
 
@@ -148,7 +159,8 @@ class Case:
 def rank_of(signature: Signature, name: str) -> int:
     """Axes of an input; those of rows share b and the norm's vectors here."""
     own = 3 if name.endswith("_mixing") else 2 if name.endswith(("_weight", "_left", "_right")) else 1
-    return own + 2 * (signature.weights.are_by_row and name not in ("bias", "gain", "shift"))
+    of_rows = signature.weights.are_by_row and name not in ("bias", "gain", "shift")
+    return own + 2 * of_rows + (signature.weights.are_by_site and name not in SHARED)
 
 
 def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mapping[str, int]) -> bytes:
@@ -167,6 +179,7 @@ def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mappin
     shapes = {name: [None] * ranks.get(name, rank_of(signature, name)) for name in signature.inputs}
     inputs = [info(name, within if name in "xr" else shape) for name, shape in shapes.items()]
     attributes: dict[str, Any] = {"epsilon": EPSILON} if signature.kind is Kind.NORM else {}
+    attributes |= {"site": SITE} if signature.weights.are_by_site else {}
     names, nodes, inner = list(signature.inputs), [], "y"
     if within is not None:
         nodes.append(onnx.helper.make_node("Neg", ["r"], ["made"]))

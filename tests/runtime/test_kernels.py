@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from compacter_core.adapter import Array
 from compacter_core.vocabulary import Activation, ProjectionKind
 from compacter_exporters.functions import Kind, Signature, Weights
-from tests.runtime.kernel_cases import EPSILON, Case, Sizes, run, session_of
+from tests.runtime.kernel_cases import EPSILON, SHARED, SITE, Case, Sizes, run, session_of
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 FLOAT = ir.DataType.FLOAT
@@ -95,16 +95,16 @@ def test_y_may_take_the_memory_of_r(kind: Kind, weights: Weights, rows: int) -> 
 
 @pytest.mark.spec("LNK-2")
 @pytest.mark.parametrize("kind", [Kind.RESIDUAL, Kind.NORM])
-@pytest.mark.parametrize("weights", [Weights.DENSE, Weights.FACTORS])
+@pytest.mark.parametrize("weights", [Weights.DENSE, Weights.FACTORS, Weights.FACTORS_OF_SITES])
 @pytest.mark.parametrize("rows", [9, 700])
 def test_an_adapter_of_size_zero_adds_its_biases_alone(kind: Kind, weights: Weights, rows: int) -> None:
     """Bit for bit, norms included: what a swappable graph needs to be the backbone where it is given no adapter."""
     case = Case.drawn(full(kind, weights, has_b=True), (rows, 36), Sizes(q=0))
-    x, r, bias, b = (case.tensors[name] for name in ("x", "r", "up_bias", "bias"))
+    x, r, bias, b = map(case.of_site, ("x", "r", "up_bias", "bias"))
     y = run(session_of(case.signature, threads=2), case)
     total = r + (x + (b + bias))
     if kind is Kind.NORM:
-        total = normed(total, case.tensors["gain"], case.tensors["shift"])
+        total = normed(total, case.of_site("gain"), case.of_site("shift"))
     np.testing.assert_array_equal(y, total)
 
 
@@ -150,10 +150,21 @@ def test_tensors_that_do_not_fit_are_refused(weights: Weights, axis: int) -> Non
     signature = full(Kind.NORM, weights, has_b=True, act=Activation.RELU)
     for name in signature.inputs[1:]:
         case = Case.drawn(signature, (2, 4, 16), COMPACTER)
+        if axis == 0 and name == "down_left" and weights.are_by_site:
+            continue  # says how many sites there are
         case.tensors[name] = np.concatenate([case.tensors[name]] * 2, axis)
         # ONNX Runtime's exceptions share no other base class.
         with pytest.raises(Exception, match="do not fit together"):
             run(session_of(signature), case)
+
+
+@pytest.mark.parametrize("count", [0, SITE])
+def test_a_site_that_is_not_there_is_refused(count: int) -> None:
+    case = Case.drawn(full(Kind.NORM, Weights.FACTORS_OF_SITES, has_b=True), (2, 4, 16), COMPACTER)
+    fewer = {name: array if name in SHARED else array[:count] for name, array in case.tensors.items()}
+    # ONNX Runtime's exceptions share no other base class.
+    with pytest.raises(Exception, match="do not fit together"):
+        run(session_of(case.signature), replace(case, tensors=fewer))
 
 
 def test_numbers_that_no_block_has_are_refused() -> None:

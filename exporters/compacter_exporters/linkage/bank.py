@@ -22,6 +22,7 @@ from compacter_exporters.activations import emit_activation
 from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form
+from compacter_exporters.functions import Weights
 from compacter_exporters.heads import HeadLayer
 from compacter_exporters.linkage.bank_mixing import prepare_calls
 from compacter_exporters.linkage.bank_norms import scale_behind_norms
@@ -137,9 +138,10 @@ def _call_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
     given = {name.replace(".", "_"): value for name, value in tensors.items()}
     given["up_bias"] = given.pop(BIAS)
+    weights = Weights.FACTORS_OF_ROWS if "down_left" in given else Weights.ROWS
     activation = layout.config.non_linearity
     emit_open_sublayer(
-        places.model, emitter, place.layer, given, activation=activation, around=place.around, of_rows=True
+        places.model, emitter, place.layer, given, weights=weights, activation=activation, around=place.around
     )
 
 

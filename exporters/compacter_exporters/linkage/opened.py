@@ -13,8 +13,10 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.layout import Part
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
+from compacter_core.linkage.swappable import site_norms
 from compacter_core.vocabulary import Input, NormStyle, Skip, Stack
 from compacter_exporters.checks import Numbers
+from compacter_exporters.emitter import Emitter
 from compacter_exporters.graph import Slot
 from compacter_exporters.heads import HeadLayer, check_count, check_head_input, head_layers
 from compacter_exporters.linears import Linear
@@ -99,6 +101,11 @@ class Places:
         everywhere = {site.stack for site in self.template.config.sites}
         return None if here == everywhere else tuple(stack for stack in Stack if stack in here)
 
+    def emitter(self, place: Place) -> Emitter:
+        """Of the nodes of one site."""
+        labels = {"compacter.site": place.site.id}
+        return Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=self.model.graph)
+
     def sites(self) -> Iterator[Place]:
         """The sites, each as the graph is when it is asked for: what was done to one before may surround the next."""
         for one in self.present:
@@ -153,12 +160,19 @@ def describe(models: Sequence[Places], linkage: Linkage, *, has_calls: bool = Fa
         has_calls=has_calls,
         template=replace(config, head=head, name="template", training=type(config.training)()),
         dtype=dtype,
-        backbone={
-            **first.template.sketches,
-            **biases,
-            **(backbone_tensors(models, dtype) if linkage is Linkage.BANK else {}),
-        },
+        backbone={**first.template.sketches, **biases, **_replaced(models, linkage, dtype, has_calls=has_calls)},
     )
+
+
+def _replaced(models: Sequence[Places], linkage: Linkage, dtype: DType, *, has_calls: bool) -> dict[str, Array]:
+    """What stands where an adapter replaces nothing, in tensors that hold several: the backbone's own."""
+    if linkage is Linkage.BANK:
+        return backbone_tensors(models, dtype)
+    norms = site_norms(models[0].template.config) if has_calls else {}
+    if not norms:
+        return {}
+    kept = {f"{Part.OVERRIDE}.{name}" for names in norms.values() for name in names}
+    return {name: array for name, array in backbone_tensors(models, dtype).items() if name in kept}
 
 
 def _common_type(models: Sequence[Places]) -> DType:

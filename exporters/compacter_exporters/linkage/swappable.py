@@ -5,35 +5,27 @@ initialisers; ONNX Runtime also takes their values from an `.onnx_adapter` file.
 inputs of all of them, so that one file fits each: ONNX Runtime refuses tensors for inputs that a model lacks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Adapter
 from compacter_core.layout import Part
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.linkage.swappable import part_input, site_input
+from compacter_core.linkage.swappable import names_apart, part_input, site_input
 from compacter_exporters.activations import emit_activation
-from compacter_exporters.calls import emit_open_sublayer
-from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form
 from compacter_exporters.graph import Constant
 from compacter_exporters.linkage.insertion import insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
+from compacter_exporters.linkage.swappable_calls import call_sites
 from compacter_exporters.linkage.swappable_head import open_head
-from compacter_exporters.linkage.values import open_input
+from compacter_exporters.linkage.values import open_input, open_zeros
 from compacter_exporters.rewire import replace_input
-
-Sizes = tuple[int | str, ...]
-"""A shape, with names of what is the adapter's own."""
-Shapes = tuple[Mapping[str, Sizes], Mapping[str, int]]
-"""Of a site's tensors, by their names within it, and what of them is not zero by default."""
-ShapesOf = Callable[[int, str], Shapes]
 
 
 def graft_swappable(
@@ -70,18 +62,15 @@ def _open_models(models: Sequence[Places], description: Description, *, sums_apa
 
     Where sums are kept apart from norms, no session fuses the bias of a linear into a norm, and it may as well take
     up the adapter's: a sum of two vectors in the place of one over all tokens (LNK-21).
-    A call takes that sum, too (LNK-22).
     """
-    dtype = ir.DataType.from_numpy(description.dtype.memory)
     defaults = {name: slots[0].constant for places in models for name, slots in places.slots.items()}
     for places in models:
-        _open_slots(places, defaults)
-        shapes = _factor_shapes if description.has_calls else _weight_shapes
-        tensors = {site.id: _site_inputs(places, site.id, dtype, shapes) for site in description.template.sites}
-        for place in places.sites():
-            if description.has_calls:
-                _call_site(places, place, tensors[place.site.id])
-            else:
+        _open_slots(places, {name: defaults[name] for name in names_apart(description, defaults)})
+        if description.has_calls:
+            call_sites(places, description)
+        else:
+            tensors = {site.id: _site_inputs(places, site.id, description) for site in description.template.sites}
+            for place in places.sites():
                 _open_site(places, place, tensors[place.site.id], sums_apart=sums_apart)
         open_head(places)
 
@@ -97,46 +86,18 @@ def _open_slots(places: Places, defaults: Mapping[str, Constant]) -> None:
             replace_input(slot.node, slot.index, value)
 
 
-def _weight_shapes(d: int, site_id: str) -> Shapes:
-    k = f"{site_id}.k"
-    return {"down.weight": (d, k), "down.bias": (k,), "up.weight": (k, d), "up.bias": (d,)}, {}
-
-
-def _factor_shapes(d: int, site_id: str) -> Shapes:
-    m, n, w, k, v = (f"{site_id}.{name}" for name in "mnwkv")
-    down: Mapping[str, Sizes] = {"down.left": (m, w), "down.mixing": (n, w, k), "down.bias": (k,)}
-    return {**down, "up.mixing": (k, n, v), "up.right": (v, m), "up.bias": (d,)}, {m: d, n: 1}
-
-
-def _site_inputs(places: Places, site_id: str, dtype: ir.DataType, shapes_of: ShapesOf) -> dict[str, ir.Value]:
-    """The inputs of a site by their names within it, with defaults of as many zeros as there are."""
-    shapes, sizes = shapes_of(places.template.config.hidden_size, site_id)
+def _site_inputs(places: Places, site_id: str, description: Description) -> dict[str, ir.Value]:
+    """The inputs of a site by their names within it."""
+    d, k = description.template.hidden_size, f"{site_id}.k"
+    shapes = {"down.weight": (d, k), "down.bias": (k,), "up.weight": (k, d), "up.bias": (d,)}
+    dtype = ir.DataType.from_numpy(description.dtype.memory)
     return {
-        name: open_input(
-            places.model.graph,
-            site_input(site_id, name),
-            np.zeros([size if isinstance(size, int) else sizes.get(size, 0) for size in shape]),
-            dtype,
-            shape,
-        )
-        for name, shape in shapes.items()
+        name: open_zeros(places.model.graph, site_input(site_id, name), dtype, shape) for name, shape in shapes.items()
     }
 
 
-def _emitter(places: Places, place: Place) -> Emitter:
-    labels = {"compacter.site": place.site.id}
-    return Emitter(place.graph, f"compacter/{place.name}", place.layer.dtype, labels, home=places.model.graph)
-
-
-def _call_site(places: Places, place: Place, tensors: Mapping[str, ir.Value]) -> None:
-    given = {name.replace(".", "_"): value for name, value in tensors.items()}
-    activation = places.template.config.non_linearity
-    emitter = _emitter(places, place)
-    emit_open_sublayer(places.model, emitter, place.layer, given, activation=activation, around=place.around)
-
-
 def _open_site(places: Places, place: Place, tensors: Mapping[str, ir.Value], *, sums_apart: bool) -> None:
-    emitter, opset = _emitter(places, place), places.model.graph.opset_imports.get("", 1)
+    emitter, opset = places.emitter(place), places.model.graph.opset_imports.get("", 1)
     activation, in_bias = places.template.config.non_linearity, sums_apart and place.is_before_bias
 
     def delta(x: ir.Value) -> ir.Value:

@@ -1,6 +1,6 @@
 """New inputs and integer constants of a graph that is being opened."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +17,14 @@ def open_input(graph: ir.Graph, name: str, default: Array, dtype: ir.DataType, s
     graph.register_initializer(value)
     graph.inputs.append(value)
     return value
+
+
+def open_zeros(
+    graph: ir.Graph, name: str, dtype: ir.DataType, shape: Sequence[int | str], sizes: Mapping[str, int] | None = None
+) -> ir.Value:
+    """A new input of the graph that has a default of zeros: by default no size but those given by name."""
+    default = [size if isinstance(size, int) else (sizes or {}).get(size, 0) for size in shape]
+    return open_input(graph, name, np.zeros(default), dtype, shape)
 
 
 def integers_of(emitter: Emitter) -> Emitter:

@@ -4,7 +4,7 @@ import numpy as np
 
 from compacter_core.adapter import Adapter
 from compacter_core.linkage.description import read_description
-from compacter_core.linkage.swappable import swappable_tensors
+from compacter_core.linkage.swappable import site_tensors, swappable_tensors
 from compacter_exporters.calls import inline_calls
 from compacter_exporters.folding import fold_factors
 from compacter_exporters.fused.apart import observe, take_apart
@@ -25,13 +25,15 @@ def verify_swappable(probe: Probe, adapter: Adapter) -> VerifyReport:
     real, copy = load_graph(probe.model), load_graph(probe.model)
     for model in (real, copy):
         inline_calls(model)
-    tensors = swappable_tensors(read_description(real.metadata_props), adapter)
+    description = read_description(real.metadata_props)
+    tensors = swappable_tensors(description, adapter)
     chosen = inline(real, probe.path)
     inline(copy, probe.path)
     take_apart(copy)
     observe(real)
     bind(copy.graph, tensors)
-    fold_factors(copy)
+    own = site_tensors(description, adapter)
+    fold_factors(copy, [own.get(site.id, {}) for site in description.template.sites])
     choose_heads(copy.graph, tensors)
     verifiers = OpenVerifier.of_calls(copy.graph, adapter)
     drawn = random_inputs(real.graph, np.random.default_rng(probe.seed), batch=probe.batch, length=probe.length)

@@ -9,7 +9,8 @@
 
 #define ABI_VERSION 18 /* of ONNX Runtime 1.18, since which operators may write into the memory of an input */
 
-enum { ABI_FLOAT = 1, ABI_REQUIRED = 0, ABI_MEMORY_OF_PROVIDER = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
+enum { ABI_FLOAT = 1, ABI_REQUIRED = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
+enum { ABI_MEMORY_OF_PROVIDER = 0, ABI_DEVICE_ALLOCATOR = 0 };
 enum { ABI_INTEGER_ATTRIBUTE = 1, ABI_FLOAT_ATTRIBUTE = 3 };
 
 typedef void abi_status; /* NULL where all is well */
@@ -24,19 +25,29 @@ typedef struct {
     abi_status *(*create_domain)(const char *name, void **domain);
     abi_status *(*add_operator)(void *domain, const void *operator);
     abi_status *(*add_domain)(void *session_options, void *domain);
-    abi_gap gap_29[22];
+    abi_gap gap_29[20];
+    abi_status *(*create_value)(const void *memory, void *data, size_t bytes, const int64_t *sizes, size_t rank, int type,
+                                abi_value **value);
+    abi_gap gap_50[1];
     abi_status *(*data_of)(abi_value *value, void **data);
     abi_gap gap_52[9];
     abi_status *(*rank_of)(const void *shape, size_t *rank);
     abi_status *(*sizes_of)(const void *shape, int64_t *sizes, size_t rank);
     abi_gap gap_63[2];
     abi_status *(*shape_of)(const abi_value *value, void **shape);
-    abi_gap gap_66[19];
+    abi_gap gap_66[3];
+    abi_status *(*create_memory)(int allocator, int type, void **memory);
+    abi_gap gap_70[15];
     abi_status *(*float_of)(const void *info, const char *attribute, float *value);
-    abi_gap gap_86[4];
+    abi_status *(*integer_of)(const void *info, const char *attribute, int64_t *value);
+    abi_gap gap_87[3];
     abi_status *(*input)(const abi_context *context, size_t index, const abi_value **value);
     abi_status *(*output)(abi_context *context, size_t index, const int64_t *sizes, size_t rank, abi_value **value);
-    abi_gap gap_92[7];
+    abi_gap gap_92[2];
+    void (*release_memory)(void *memory);
+    abi_gap gap_95[1];
+    void (*release_value)(abi_value *value);
+    abi_gap gap_97[2];
     void (*release_shape)(void *shape);
     abi_gap gap_100[111];
     abi_status *(*create_attribute)(const char *name, const void *data, int length, int type, void **attribute);
@@ -51,9 +62,13 @@ typedef struct {
     abi_status *(*parallel_for)(const abi_context *context, abi_task task, size_t tasks, size_t batches, void *data);
 } abi_functions;
 
+_Static_assert(offsetof(abi_functions, create_value) == 49 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, data_of) == 51 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, shape_of) == 65 * sizeof(abi_gap), "a place in the table");
+_Static_assert(offsetof(abi_functions, create_memory) == 69 * sizeof(abi_gap), "a place in the table");
+_Static_assert(offsetof(abi_functions, integer_of) == 86 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, output) == 91 * sizeof(abi_gap), "a place in the table");
+_Static_assert(offsetof(abi_functions, release_value) == 96 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, create_attribute) == 211 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, parallel_for) == 274 * sizeof(abi_gap), "a place in the table");
 

@@ -6,7 +6,8 @@
 
    where <name> is <weights><activation>[_bd][_bu]_FLOAT. With `_bd_bu_b` there is b behind bu, and b + bu in its place.
    down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and mix_up
-   and right, of `factors.h`. With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...], and so may vectors.
+   and right, of `factors.h`. With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...],
+   and so may vectors. With `sites_` all but b have those of S sites, [S, ...], and the attribute `site` says which it takes.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -15,7 +16,6 @@
 #include <stdio.h>
 
 #include "given.h"
-#include "own_norm.h"
 
 #define DOMAIN "ai.compacter"
 #define PRODUCTS_OF_A_PART 100000 /* starting a thread for fewer takes longer than it saves */
@@ -77,7 +77,7 @@ static abi_status *compute(void *data, abi_context *context) {
     if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
     if ((status = api->data_of(output, (void **)&whole.y))) return status;
     if (!whole.rows || !whole.first.d) return NULL;
-    whole.is_bare = self->norm && !whole.first.k;
+    whole.is_bare = self->norm.node && !whole.first.k;
     whole.tiles = (whole.rows + TILE - 1) / TILE;
     whole.parts = count_parts(&whole);
     if (whole.parts == 1)
@@ -86,10 +86,16 @@ static abi_status *compute(void *data, abi_context *context) {
         status = api->parallel_for(context, run_part, whole.parts, 0, &whole);
     if (!status && whole.failed) status = api->create_status(ABI_FAIL, "no memory for an adapter");
     if (status || !whole.is_bare) return status;
-    return run_norm(api, context, self->norm, count_inputs(self->of), output);
+    return run_norm(api, context, &self->norm, whole.first.gain, whole.first.shift, whole.first.d, output);
 }
 
 /* ---- What ONNX Runtime asks about an operator. ---- */
+
+static void destroy(void *made) {
+    kernel *one = made;
+    release_norm(one->api, &one->norm);
+    free(one);
+}
 
 static abi_status *create(const abi_operator *self, const abi_functions *api, const void *info, void **made) {
     const operator *of = (const operator *)self;
@@ -97,18 +103,13 @@ static abi_status *create(const abi_operator *self, const abi_functions *api, co
     if (!one) return api->create_status(ABI_FAIL, "no memory for an adapter");
     *one = (kernel){.of = of, .api = api};
     abi_status *status = of->kind == NORM ? api->float_of(info, "epsilon", &one->epsilon) : NULL;
+    if (!status && of->is_by_site) status = api->integer_of(info, "site", &one->site);
     if (!status && of->kind == NORM && !of->is_by_row) status = make_norm(api, info, one->epsilon, &one->norm);
     if (status)
-        free(one);
+        destroy(one);
     else
         *made = one;
     return status;
-}
-
-static void destroy(void *made) {
-    kernel *one = made;
-    if (one->norm) one->api->release_node(one->norm);
-    free(one);
 }
 
 static const char *name(const abi_operator *self) { return ((const operator *)self)->name; }
@@ -175,7 +176,9 @@ static void make_domain(void) {
         one->shared = SHARED;
         one->kind = i / OF_KIND;
         int weights = i % OF_KIND / ACTIVATED;
-        one->is_by_row = weights & 1, one->has_factors = weights >> 1;
+        one->has_factors = weights >= FACTORS;
+        one->is_by_row = weights == ROWS || weights == FACTORS_OF_ROWS;
+        one->is_by_site = weights == FACTORS_OF_SITES;
         one->activation = i % ACTIVATED / BIASES;
         int biases = i % BIASES;
         one->has_b = biases == BIASES - 1;
