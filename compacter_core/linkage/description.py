@@ -5,7 +5,8 @@ tensors and head. Beside it stand tensors of the backbone, without which an adap
 
     sketch.<site>.weight|bias   recognise the backbone, as in an adapter file
     bias.<site>                 b of the site's linear, where the adapter reads the product m = h - b instead of h
-    override.<name>             what the backbone has in the place of a tensor the template replaces (bank only)
+    override.<name>             what the backbone has in the place of a tensor the template replaces (in a bank; and of
+                                norms behind sites that are calls)
     head.<name>                 the same for the head (bank only)
 
 The graphs of a directory all carry the description of the whole, and each the stacks that it holds itself.

@@ -65,8 +65,9 @@ def site_norms(template: AdapterConfig) -> dict[str, tuple[str, ...]]:
     if backbone is None or backbone.norm_style is NormStyle.PRE:
         return {}
     modules = [backbone.modules.get(site.id) for site in template.sites]
-    names = {part: tuple(f"{one.norm}.{part}" for one in modules if one is not None) for part in NORM_PARTS}
-    are_open = None not in modules and all(opened.issuperset(of_part) for of_part in names.values())
+    norms = [one.norm for one in modules if one is not None and one.norm is not None]
+    names = {part: tuple(f"{norm}.{part}" for norm in norms) for part in NORM_PARTS}
+    are_open = len(norms) == len(modules) and all(opened.issuperset(of_part) for of_part in names.values())
     return names if are_open else {}
 
 
