@@ -15,7 +15,6 @@ from compacter_core.cli.optimise import (
     graft_optimised,
     graft_set_optimised,
     is_optimised,
-    open_optimised,
     open_set_optimised,
 )
 from compacter_core.errors import CompacterError, ErrorCode
@@ -35,6 +34,7 @@ compacter graft t5-graphs adapter -o small --linkage swappable --precision int8
 compacter graft backbone saved_adapter -o merged --from adapterhub --trained-on bert-base-uncased
 compacter graft backbone adapter -o quantised --precision int8
 compacter graft backbone adapter -o tuned --tune 1x32 8x128
+compacter graft backbone adapter -o swappable --linkage swappable --form sublayer --tune 1x32
 compacter graft backbone adapter -o fast --target cpu --form sublayer
 compacter graft backbone adapter -o half --target cuda --precision fp16
 """
@@ -141,12 +141,12 @@ def _open_file(args: argparse.Namespace, template: Path) -> tuple[dict[str, obje
     companions = _missing_companions(backbone.parent, output.parent)
     linkage = Linkage(args.linkage)
     if is_optimised(args):
-        report, data = open_optimised(args, backbone, template, output)
+        data, text = graft_optimised(args, backbone, template, output)
     else:
         report = open_file(backbone, template, output, opener_of(linkage, sums_apart=False), form=Form(args.form))
-        data = report.as_dict()
+        data, text = report.as_dict(), f"opened {backbone} as {linkage}: {output} ({len(report.sites)} sites)"
     _copy(companions)
-    return data, f"opened {backbone} for adapters ({linkage}): {output} ({len(report.sites)} sites)"
+    return data, text
 
 
 def _open_set(args: argparse.Namespace, template: Path) -> tuple[dict[str, object], str]:

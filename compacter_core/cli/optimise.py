@@ -14,7 +14,7 @@ from compacter_exporters.optimise.choices import Precision, Target
 if TYPE_CHECKING:
     from compacter_core.adapter import Adapter
     from compacter_exporters.graft_set import SetReport
-    from compacter_exporters.linkage.opening import OpenReport, OpenSetReport
+    from compacter_exporters.linkage.opening import OpenSetReport
     from compacter_exporters.optimise.recipe import Recipe
 
 SECONDS = 20.0
@@ -47,8 +47,8 @@ def add_optimise_options(parser: argparse.ArgumentParser) -> None:
         metavar="ROWSxTOKENS",
         help="build several graphs that compute the same, measure them on this machine at these shapes, and write the "
         "fastest, never one that is slower than what a graft without options writes; they differ in the fused "
-        "operators, in the form of the sites and, on CPUs, in whether ONNX Runtime may fuse residual sums with norms, "
-        "which can cost time there",
+        "operators, for the linkage merged in the form of the sites and, on CPUs, in whether ONNX Runtime may fuse "
+        "residual sums with norms, which can cost time there; other linkages are measured with ADAPTER in every row",
     )
 
 
@@ -58,19 +58,11 @@ def is_optimised(args: argparse.Namespace) -> bool:
 
 
 def check_optimisable(args: argparse.Namespace, *, one_file: bool) -> None:
-    """Refuse to measure what cannot be measured: adapters at run time, and several graphs at once.
+    """Refuse to measure what cannot be measured: several graphs at once.
 
     Raises:
         CompacterError: E001.
     """
-    if args.tune is not None and args.linkage != Linkage.MERGED:
-        raise CompacterError(
-            ErrorCode.E001,
-            "--tune measures graphs with the adapter merged into them",
-            value=str(args.linkage),
-            expected=f"the linkage {Linkage.MERGED}",
-            remedy="Give --target and --precision alone.",
-        )
     if args.tune is not None and not one_file:
         raise CompacterError(
             ErrorCode.E001,
@@ -84,25 +76,28 @@ def check_optimisable(args: argparse.Namespace, *, one_file: bool) -> None:
 def graft_optimised(
     args: argparse.Namespace, backbone: Path, adapter: Path, output: Path
 ) -> tuple[dict[str, object], str]:
-    """Graft as the options say; the result for `--json`, and as text."""
+    """Graft into one graph, or open it, as the options say; the result for `--json`, and as text."""
     with needs("onnx,cpu"):
         from compacter_core.format.reader import load_adapter
+        from compacter_exporters.optimise.open_recipe import build_open
         from compacter_exporters.optimise.recipe import build
         from compacter_exporters.optimise.shapes import Shape
         from compacter_exporters.optimise.tuning import tune
 
-    loaded = load_adapter(adapter)
-    recipe = _recipe(args, loaded)
-    target, precision = recipe.target, recipe.precision
+    loaded, linkage = load_adapter(adapter), Linkage(args.linkage)
+    recipe, name = _recipe(args, loaded), loaded.config.name
+    done = f"grafted {name} into {backbone}" if linkage is Linkage.MERGED else f"opened {backbone} as {linkage}"
+    text = f"{done} for {recipe.target} in {recipe.precision}: {output}"
     with _steps() as step:
-        if args.tune is None:
-            report = build(backbone, loaded, output, recipe, announce=step)
-            text = f"grafted {report.adapter} into {backbone} for {target} in {precision}: {output}"
-            return report.as_dict() | recipe.as_dict(), text
-        shapes = [Shape.parse(text) for text in args.tune]
-        tuned = tune(backbone, loaded, output, recipe, shapes, seconds=SECONDS, announce=step)
-    text = f"grafted {tuned.graft.adapter} into {backbone} for {target} in {precision}: {output}\n{tuned.as_text()}"
-    return tuned.as_dict() | recipe.as_dict(), text
+        if args.tune is not None:
+            shapes = [Shape.parse(one) for one in args.tune]
+            tuned = tune(backbone, loaded, output, recipe, shapes, linkage=linkage, seconds=SECONDS, announce=step)
+            return tuned.as_dict() | recipe.as_dict(), f"{text}\n{tuned.as_text()}"
+        if linkage is Linkage.MERGED:
+            data = build(backbone, loaded, output, recipe, announce=step).as_dict()
+        else:
+            data = build_open(backbone, loaded, output, linkage, recipe, announce=step).as_dict()
+    return data | recipe.as_dict(), text
 
 
 def graft_set_optimised(args: argparse.Namespace, adapter: Path) -> tuple["SetReport", dict[str, object]]:
@@ -115,21 +110,6 @@ def graft_set_optimised(args: argparse.Namespace, adapter: Path) -> tuple["SetRe
     recipe = _recipe(args, loaded)
     with _steps() as step:
         report = build_directory(args.backbone, loaded, args.output, recipe, announce=step)
-    return report, report.as_dict() | recipe.as_dict()
-
-
-def open_optimised(
-    args: argparse.Namespace, backbone: Path, template: Path, output: Path
-) -> tuple["OpenReport", dict[str, object]]:
-    """Open one graph as the options say; what was done, and the result for `--json`."""
-    with needs("onnx,cpu"):
-        from compacter_core.format.reader import load_adapter
-        from compacter_exporters.optimise.open_recipe import build_open
-
-    loaded = load_adapter(template)
-    recipe = _recipe(args, loaded)
-    with _steps() as step:
-        report = build_open(backbone, loaded, output, Linkage(args.linkage), recipe, announce=step)
     return report, report.as_dict() | recipe.as_dict()
 
 

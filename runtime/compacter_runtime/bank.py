@@ -55,7 +55,7 @@ class Bank:
         self._device = device
         self._columns = {name: array.shape[-1] for name, array in self._neutral.items()}
         self._tensors = {name: self._grown(name, None, 1 + _FIRST_CAPACITY) for name in self._neutral}
-        self._fed: dict[str, onnxruntime.OrtValue] = {}
+        self._fed: Mapping[str, onnxruntime.OrtValue] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Bank:
         slot = self._free_slot() if known is None else known.id
         for tensor, array in entry.items():
             self._write(tensor, 1 + slot, array)
-        self._fed.clear()
+        self._fed = {}  # another dictionary: whoever has chosen adapters before keeps the tensors that were chosen
         head = adapter.config.head
         self._residents[name] = Resident(slot, None if head is None else head.labels)
         return name

@@ -30,7 +30,7 @@ class Chosen:
     Args:
         feeds: further inputs of the model for some of the run's rows.
         labels: class names of each row; None for those of the backbone.
-        options: of the run; they may give adapters, too.
+        options: of the run; they may give adapters, too, which live as long as this object.
     """
 
     feeds: Callable[[Rows], Mapping[str, Any]]

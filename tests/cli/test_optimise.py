@@ -87,9 +87,12 @@ def test_what_the_runtime_needs_is_beside_the_model(
         assert (tmp_path / "elsewhere" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "options", [("--form", "plain"), ("--linkage", "bank"), ("--linkage", "swappable", "--form", "sublayer")]
+)
+def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
     monkeypatch.setattr("compacter_core.cli.optimise.SECONDS", 0.0)
-    result = call("--tune", "1x4", "2x3", "--form", "plain")
+    result = call("--tune", "1x4", "2x3", *options)
     assert result["tuning"]["shapes"] == ["1x4", "2x3"]
     assert result["tuning"]["winner"] in [one["name"] for one in result["tuning"]["candidates"]]
     verified(tmp_path)
@@ -101,7 +104,7 @@ def test_tune(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ("--precision", "fp16"),
         ("--target", "cuda", "--precision", "int8"),
         ("--tune", "8"),
-        ("--tune", "1x4", "--linkage", "bank"),
+        ("--tune", "1x4", "--target", "webgpu", "--linkage", "swappable"),
         ("--target", "webgpu", "--linkage", "swappable"),
         ("--target", "tensorrt", "--precision", "fp16", "--linkage", "bank"),
         ("--target", "cuda", "--precision", "bf16", "--linkage", "swappable"),

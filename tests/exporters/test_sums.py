@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from compacter_core.format.writer import adapter_bytes
+from compacter_core.linkage.kinds import Linkage
 from compacter_core.vocabulary import NormStyle
 from compacter_exporters.forms import Form
 from compacter_exporters.fused.apart import observe, put_together, take_apart
@@ -242,5 +243,7 @@ def test_they_are_written_where_they_were_measured_to_be_faster(
 
 def test_other_targets_do_not_try_them() -> None:
     adapter, _ = trained("bert")
-    tried = {target: [one.sums_apart for one in tuning._candidates(Recipe(target), adapter)] for target in Target}
-    assert {target for target, apart in tried.items() if any(apart)} == {Target.CPU}
+    for linkage in Linkage:
+        candidates = {target: tuning._candidates(Recipe(target), adapter, linkage) for target in Target}
+        apart = {target for target, found in candidates.items() if any(one.sums_apart for one in found)}
+        assert apart == {Target.CPU}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -13,14 +14,22 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from compacter_core.errors import CompacterError, ErrorCode
+from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.agreement import agreement
+from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
 from compacter_exporters.graft import graft
+from compacter_exporters.graph import load_graph
+from compacter_exporters.linkage.open_set import opener_of
+from compacter_exporters.linkage.opening import open_file
 from compacter_exporters.optimise import measuring, recipe
+from compacter_exporters.optimise.adapted_graph import AdaptedGraph
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
 from compacter_exporters.optimise.measuring import Timing, measure, timed_session, upper_limit
 from compacter_exporters.optimise.recipe import Recipe
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.tuning import choose, tune
+from compacter_exporters.probe import random_inputs
 from compacter_exporters.verify import verify
 from compacter_runtime import kernels
 from tests.exporters.conftest import Exported
@@ -120,6 +129,46 @@ def test_the_winner_is_written(exported: Exported, tmp_path: Path) -> None:
     assert [line for line in report.as_text().splitlines() if line.endswith("written")] == [
         line for line in report.as_text().splitlines() if line.startswith(f"{report.winner}  ")
     ]
+
+
+@pytest.mark.spec("ONX-41")
+@pytest.mark.parametrize("form", [Form.AUTO, Form.SUBLAYER])
+@pytest.mark.parametrize("linkage", [Linkage.SWAPPABLE, Linkage.BANK])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.INT8])
+def test_open_graphs_are_measured_with_the_adapter(
+    exported: Exported, tmp_path: Path, linkage: Linkage, form: Form, precision: Precision
+) -> None:
+    backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert")
+    path, recipe = tmp_path / "model.onnx", Recipe(precision=precision, form=form)
+    report = tune(backbone, adapter, path, recipe, SHAPES, linkage=linkage, seconds=0)
+    first = f"none, {form}"
+    names = [first, f"{first}, sums apart", *(f"{fuser}, {form}" for fuser in list(Fuser)[1:])]
+    assert [one.name for one in report.tried] == names
+    timed = [one.name for one in report.tried if one.timing is not None]
+    assert {first, f"{first}, sums apart"} <= set(timed)
+    assert report.winner in timed
+    assert report.as_dict()["linkage"] == linkage.value
+    assert verify(path, adapter).ok
+
+
+@pytest.mark.spec("ONX-41")
+@pytest.mark.parametrize("linkage", [Linkage.SWAPPABLE, Linkage.BANK])
+@pytest.mark.parametrize("form", [Form.AUTO, Form.SUBLAYER])
+def test_a_tuned_graph_is_given_the_adapter_in_every_row(
+    exported: Exported, tmp_path: Path, linkage: Linkage, form: Form
+) -> None:
+    """What is compared and measured is the adapter, not the backbone."""
+    backbone, (adapter, _) = exported("bert", "dynamo"), trained("bert")
+    graft(backbone, adapter, tmp_path / "merged.onnx")
+    open_file(backbone, adapter, tmp_path / "open.onnx", opener_of(linkage, sums_apart=False), form=form)
+    graph = load_graph(tmp_path / "merged.onnx").graph
+    inputs = random_inputs(graph, np.random.default_rng(0), batch=3, length=5)
+    merged, opened = (
+        AdaptedGraph.opened(tmp_path / f"{name}.onnx", adapter, ["cpu"], timed=timed).given(3).run(inputs)
+        for name, timed in (("merged", False), ("open", True))
+    )
+    assert merged.keys() == opened.keys()
+    assert agreement(merged, opened, Numbers.of(ir.DataType.FLOAT)).ok
 
 
 @pytest.mark.spec("ONX-41")

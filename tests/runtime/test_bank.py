@@ -141,6 +141,17 @@ def test_an_adapter_is_replaced_by_name(served: Served) -> None:
 
 
 @pytest.mark.spec("LNK-15")
+def test_what_was_chosen_stays_when_the_bank_changes(served: Served) -> None:
+    """A generation goes on with its adapters while others come."""
+    session = Session(served.model)
+    name = session.bank.add(served.adapter("one", 1))
+    chosen, expected = session.bank.choose(name, len(TOKENS)), session.run(INPUTS, adapter=name)["logits"]
+    for seed in range(2, 9):  # grows
+        session.bank.add(served.adapter(f"other{seed}", seed))
+    feed = {**INPUTS, **chosen.feeds(np.arange(len(TOKENS)))}
+    np.testing.assert_array_equal(session._session.run(["logits"], feed)[0], expected)
+
+
 def test_a_resident_adapter_is_no_larger_than_its_file(tmp_path: Path) -> None:
     stack = BackboneStack(StackOptions(sublayers=8), hidden=96, seed=0)
     backbone = stack.save(tmp_path / "backbone.onnx")
