@@ -1,51 +1,17 @@
-/* The operators, and what a run of one is given: the tensors of an adapter, told apart by the operator's kind. */
+/* What a run of an operator is given: the tensors of an adapter, told apart by the operator's kind. */
 #ifndef COMPACTER_GIVEN_H
 #define COMPACTER_GIVEN_H
 
 #include "factors.h"
-#include "own_norm.h"
+#include "operator.h"
 
 #define MAX_RANK 8
-
-static const char *const ACTIVATIONS[] = {"gelu_new", "gelu", "relu", "silu", "tanh", "identity"};
-static const char *const KINDS[] = {"Delta", "Residual", "Norm"};
-static const char *const BIASED[] = {"", "_bd", "_bu", "_bd_bu", "_bd_bu_b"};
-static const char *const WEIGHTS[] = {"", "rows_", "factors_", "factors_rows_", "factors_sites_"};
-enum kind { DELTA, RESIDUAL, NORM };
-enum weights { DENSE, ROWS, FACTORS, FACTORS_OF_ROWS, FACTORS_OF_SITES, WEIGHTS_COUNT };
-enum { BIASES = 5, ACTIVATED = BIASES * sizeof ACTIVATIONS / sizeof *ACTIVATIONS, OF_KIND = WEIGHTS_COUNT * ACTIVATED };
-enum { MOST_INPUTS = 11, OPERATORS = (NORM + 1) * OF_KIND };
-
-typedef struct {
-    abi_operator shared; /* first: ONNX Runtime hands out its address */
-    enum kind kind;
-    long activation;
-    int has_factors, is_by_row, is_by_site, has_bd, has_bu, has_b;
-    char name[64];
-} operator;
-
-typedef struct {
-    const operator *of;
-    const abi_functions *api;
-    float epsilon;
-    int64_t site; /* whose tensors it takes, of those of all sites */
-    own_norm norm; /* where a run may come without an adapter */
-} kernel;
 
 typedef struct {
     void *data;
     int64_t sizes[MAX_RANK];
     size_t rank;
 } tensor;
-
-typedef struct {
-    const kernel *self;
-    const tensor *given;
-    float *y;
-    adapter first; /* that of the first entry, whose sizes all have */
-    long rows, entries, tiles, parts;
-    int is_bare, failed; /* without an adapter, where the norm is ONNX Runtime's */
-} job;
 
 static abi_status *read_input(const abi_functions *api, const abi_context *context, size_t index, tensor *into) {
     const abi_value *value;
@@ -132,19 +98,23 @@ static void take_weights(inputs_left *left, adapter *into) {
     into->Wu = matrix(left, into->k, into->d);
 }
 
-/* Takes the inputs in their order, of rows those of an entry; returns whether they fit together. */
-static int fits(const job *whole, long entry, adapter *into) {
-    const kernel *self = whole->self;
-    const operator *of = self->of;
-    const tensor *x = whole->given, *r = of->kind == DELTA ? x : x + 1;
-    inputs_left left = {r + 1, of, whole->entries, entry, x->rank > 0 && is_like(r, x)};
+/* Takes the inputs in their order; returns whether they fit together.
+
+   of       the operator
+   given    x, and what follows it
+   entries  of what has several: rows of the batch; of sites the inputs tell
+   entry    which of them is taken
+   into     all that does not depend on inputs stays */
+static int fits(const operator *of, const tensor *given, int64_t entries, int64_t entry, adapter *into) {
+    const tensor *x = given, *r = of->kind == DELTA ? x : x + 1;
+    inputs_left left = {r + 1, of, entries, entry, x->rank > 0 && is_like(r, x)};
     if (of->is_by_site) {
-        left.entries = left.next->rank ? left.next->sizes[0] : 0, left.entry = self->site;
-        left.fit &= 0 <= left.entry && left.entry < left.entries;
+        left.entries = left.next->rank ? left.next->sizes[0] : 0;
+        left.fit &= 0 <= entry && entry < left.entries;
     }
     if (!left.fit) return 0;
     int64_t d = x->sizes[x->rank - 1];
-    *into = (adapter){.d = d, .activation = of->activation, .epsilon = self->epsilon, .x = x->data, .y = whole->y};
+    into->d = d, into->x = x->data;
     if (of->kind != DELTA) into->r = r->data;
     (of->has_factors ? take_factors : take_weights)(&left, into);
     if (!left.fit) return 0;

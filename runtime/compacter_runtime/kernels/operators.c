@@ -13,18 +13,29 @@
    functions in the place of their calls.
 */
 #include <pthread.h>
-#include <stdio.h>
 
 #include "given.h"
+#include "own_norm.h"
 
 #define DOMAIN "ai.compacter"
 #define PRODUCTS_OF_A_PART 100000 /* starting a thread for fewer takes longer than it saves */
 #define PASSES 12 /* over a row: what moving and norming it costs, in products */
 
-static int count_inputs(const operator *of) {
-    return 3 + (of->kind != DELTA) + 2 * of->has_factors + of->has_bd + of->has_bu + of->has_b +
-           2 * (of->kind == NORM);
-}
+typedef struct {
+    const operator *of;
+    const abi_functions *api;
+    float epsilon;
+    int64_t site; /* whose tensors it takes, of those of all sites */
+    own_norm norm; /* where a run may come without an adapter */
+} kernel;
+
+typedef struct {
+    const operator *of;
+    const tensor *given;
+    adapter first; /* that of the first entry, whose sizes all have */
+    long rows, entries, tiles, parts;
+    int is_bare, failed; /* without an adapter, where the norm is ONNX Runtime's */
+} job;
 
 /* ---- A run. ---- */
 
@@ -35,18 +46,18 @@ static long start_of(const job *whole, long part) {
 
 static void run_part(void *data, size_t part) {
     job *whole = data;
-    int has_factors = whole->self->of->has_factors;
-    long size = has_factors ? scratch_size(&whole->first) : TILE * padded(whole->first.k) + 1;
+    const operator *of = whole->of;
+    long size = of->has_factors ? scratch_size(&whole->first) : TILE * padded(whole->first.k) + 1;
     long row = start_of(whole, part), end = start_of(whole, part + 1), of_entry = whole->rows / whole->entries;
     float *memory = malloc(sizeof(float) * size);
     if (!memory) __atomic_store_n(&whole->failed, 1, __ATOMIC_RELAXED);
     for (long next; memory && row < end; row = next) {
-        adapter one;
+        adapter one = whole->first;
         long entry = row / of_entry;
         next = least(end, (entry + 1) * of_entry);
-        fits(whole, entry, &one); /* as the first does */
+        if (entry) fits(of, whole->given, whole->entries, entry, &one); /* as the first does */
         if (whole->is_bare) one.gain = NULL;
-        (has_factors ? adapt_factors : adapt)(&one, row, next, memory);
+        (of->has_factors ? adapt_factors : adapt)(&one, row, next, memory);
     }
     free(memory);
 }
@@ -55,7 +66,7 @@ static void run_part(void *data, size_t part) {
 static long count_parts(const job *whole) {
     const adapter *of = &whole->first;
     double products = 2.0 * whole->rows * of->d * (of->k + 1);
-    if (whole->self->of->has_factors) products = (double)whole->rows * of->d * (of->w_down + of->w_up + PASSES);
+    if (whole->of->has_factors) products = (double)whole->rows * of->d * (of->w_down + of->w_up + PASSES);
     long parts = 1;
     while (2 * parts <= whole->tiles && 2 * parts * PRODUCTS_OF_A_PART <= products) parts *= 2;
     return parts;
@@ -63,19 +74,21 @@ static long count_parts(const job *whole) {
 
 static abi_status *compute(void *data, abi_context *context) {
     const kernel *self = data;
+    const operator *of = self->of;
     const abi_functions *api = self->api;
     tensor given[MOST_INPUTS];
     abi_value *output;
     abi_status *status = NULL;
-    job whole = {.self = self, .given = given, .rows = 1, .entries = 1};
-    for (int i = 0; i < count_inputs(self->of); i++)
+    job whole = {.of = of, .given = given, .rows = 1, .entries = 1};
+    whole.first = (adapter){.activation = of->activation, .epsilon = self->epsilon};
+    for (int i = 0; i < count_inputs(of); i++)
         if ((status = read_input(api, context, i, given + i))) return status;
     for (size_t axis = 0; axis + 1 < given->rank; axis++) whole.rows *= given->sizes[axis];
-    if (self->of->is_by_row) whole.entries = given->rank > 1 ? given->sizes[0] : 0;
-    if (!fits(&whole, 0, &whole.first))
+    if (of->is_by_row) whole.entries = given->rank > 1 ? given->sizes[0] : 0;
+    if (!fits(of, given, whole.entries, self->site, &whole.first))
         return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
     if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
-    if ((status = api->data_of(output, (void **)&whole.y))) return status;
+    if ((status = api->data_of(output, (void **)&whole.first.y))) return status;
     if (!whole.rows || !whole.first.d) return NULL;
     whole.is_bare = self->norm.node && !whole.first.k;
     whole.tiles = (whole.rows + TILE - 1) / TILE;
@@ -173,19 +186,9 @@ static void make_domain(void) {
     made = functions->create_domain(DOMAIN, &domain);
     for (int i = 0; i < OPERATORS && !made; i++) {
         operator *one = operators + i;
+        describe(i, one);
         one->shared = SHARED;
-        one->kind = i / OF_KIND;
-        int weights = i % OF_KIND / ACTIVATED;
-        one->has_factors = weights >= FACTORS;
-        one->is_by_row = weights == ROWS || weights == FACTORS_OF_ROWS;
-        one->is_by_site = weights == FACTORS_OF_SITES;
-        one->activation = i % ACTIVATED / BIASES;
-        int biases = i % BIASES;
-        one->has_b = biases == BIASES - 1;
-        one->has_bd = one->has_b || (biases & 1), one->has_bu = one->has_b || (biases >> 1);
         if (one->kind != DELTA) one->shared.may_overwrite = may_overwrite;
-        snprintf(one->name, sizeof one->name, "%s_%s%s%s_FLOAT", KINDS[one->kind], WEIGHTS[weights],
-                 ACTIVATIONS[one->activation], BIASED[biases]);
         made = functions->add_operator(domain, one);
     }
 }
