@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from compacter_core.adapter import Adapter
-from compacter_core.config import Override, Projection, Site
+from compacter_core.config import Override, Projection, Site, SiteModules
 from compacter_core.layout import adapter_layout
 from compacter_core.linkage.description import read_description
 from compacter_core.linkage.swappable import swappable_shapes, swappable_tensors
@@ -163,3 +163,16 @@ def test_calls_are_the_functions_of_their_name(tmp_path: Path) -> None:
     assert len(model.functions) == 1
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
     assert [one.i for node in nodes for one in node.attribute if one.name == "site"] == [0, 1, 2]
+
+
+@pytest.mark.spec("LNK-22")
+def test_norms_are_together_only_where_each_site_names_one(tmp_path: Path) -> None:
+    backbone, _, template = made(tmp_path, *NORMS)
+    described = template.config.backbone
+    assert described is not None
+    modules = {**described.modules, site_id(1): SiteModules(linear="layer.1")}
+    config = replace(template.config, backbone=replace(described, modules=modules))
+    unnamed = replace(template, config=config)
+    path = assert_same_numbers(tmp_path, backbone, unnamed, unnamed)
+    assert {call.partition("_")[0] for call in calls(path)} == {"Residual"}
+    assert "override/layer.1.norm.weight" in inputs_of(path)
