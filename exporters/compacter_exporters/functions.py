@@ -10,9 +10,10 @@ where <name> is <weights><activation>[_bd][_bu]_<type>. Open graphs add the bias
 is a further input b then, `_bd_bu_b` in the name, and b + bu' in the place of bu'.
 
 With the weights `factors_` two inputs stand in the place of each weight: left and mix_down in that of Wd, mix_up and
-right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has matrices of its own,
-[B, 1, ...], and vectors of its own or not. With `sites_` all inputs but x, r and b are those of S sites, [S, ...], and
-the attribute `site` says which the call takes: a run is handed a few tensors instead of many.
+right in that of Wu' (`compacter_core.linkage.factors`). With `rows_` each row of the batch has weights, bd and bu' of
+its own, those of S sites, [B, S, ...], and b, gain and shift of its own, [B, 1, d], or not. With `sites_` all but
+x, r and b are those of S sites, [S, ...]. The attribute `site` says which site's a call takes: a run is handed a few
+tensors instead of many, and need not take them apart.
 
 Activations are spelt out in operators that every runtime has inside functions: Gelu is a function itself. A session
 that knows an operator with a function's name and domain runs it in its place: `compacter_runtime.kernels` has operators
@@ -67,8 +68,13 @@ class Weights(StrEnum):
 
     @property
     def are_by_site(self) -> bool:
-        """Whether those of all sites are given together."""
+        """Whether those of all sites are given together, one for all rows."""
         return self is Weights.FACTORS_OF_SITES
+
+    @property
+    def have_sites(self) -> bool:
+        """Whether a call says which site's it takes."""
+        return self.are_by_row or self.are_by_site
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ class Signature:
         values = {name: ir.val(name, self.dtype) for name in self.inputs}
         body = ir.Graph(list(values.values()), [], nodes=[], opset_imports={"": opset})
         emitter = _Body(body, "delta", self.dtype, {})
-        given = self._of_site(emitter, values) if self.weights.are_by_site else values
+        given = self._of_site(emitter, values) if self.weights.have_sites else values
         z = emitter.op("MatMul", [given["x"], self._down(emitter, given)], "down")
         if self.has_bd:
             z = emitter.op("Add", [z, given["down_bias"]], "down/bias")
@@ -144,18 +150,22 @@ class Signature:
     def _attributes(self) -> list[ir.Attr]:
         """The attributes that calls have to have."""
         types = {"epsilon": ir.AttributeType.FLOAT} if self.kind is Kind.NORM else {}
-        types |= {"site": ir.AttributeType.INT} if self.weights.are_by_site else {}
+        types |= {"site": ir.AttributeType.INT} if self.weights.have_sites else {}
         return [ir.Attr(name, type_, None) for name, type_ in types.items()]
 
     def _of_site(self, emitter: "_Body", given: Mapping[str, ir.Value]) -> dict[str, ir.Value]:
-        """The inputs, those of all sites as the call's site has them."""
+        """The inputs, those of several sites as the call's site has them: [...], or of rows [B, 1, ...]."""
         site = emitter.op("Constant", [], "site")
         emitter.nodes[-1].attributes.add(ir.RefAttr("value_int", "site", ir.AttributeType.INT))
         site.type = ir.TensorType(ir.DataType.INT64)
+        shared, axis = ["x", "r", "bias"], 0
+        if self.weights.are_by_row:
+            one = emitter.constant("sites/shape", np.array([1]), ir.DataType.INT64)
+            site, shared, axis = emitter.op("Reshape", [site, one], "sites"), [*shared, "gain", "shift"], 1
         return {
             name: value
-            if name in ("x", "r", "bias")
-            else emitter.op("Gather", [value, site], f"{name}/of_site", attributes={"axis": 0})
+            if name in shared
+            else emitter.op("Gather", [value, site], f"{name}/of_site", attributes={"axis": axis})
             for name, value in given.items()
         }
 

@@ -96,8 +96,11 @@ class Case:
         given = [cls._given(signature, site) | {name: draw(d) for name in ("gain", "shift")} for site in sites]
         tensors = given[0]
         if weights.are_by_row:
-            of_rows = {name: np.stack([[one[name]] for one in given]) for name in given[0]}
-            tensors = of_rows | {name: given[0][name] for name in ("gain", "shift")}
+            own = given[0].keys() - {"gain", "shift"}
+            tensors = tensors | {name: draw(len(given), SITES, *given[0][name].shape) for name in own}
+            for row, one in enumerate(given):
+                for name in own:
+                    tensors[name][row, SITE] = one[name]
         elif weights.are_by_site:
             tensors, sites = {name: np.stack([one[name] for one in given]) for name in given[0]}, [sites[SITE]]
         of_all = {name: draw(*shape) * np.float32(scale) for name in ("x", "r")} | {"bias": draw(d)}
@@ -179,7 +182,7 @@ def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mappin
     shapes = {name: [None] * ranks.get(name, rank_of(signature, name)) for name in signature.inputs}
     inputs = [info(name, within if name in "xr" else shape) for name, shape in shapes.items()]
     attributes: dict[str, Any] = {"epsilon": EPSILON} if signature.kind is Kind.NORM else {}
-    attributes |= {"site": SITE} if signature.weights.are_by_site else {}
+    attributes |= {"site": SITE} if signature.weights.have_sites else {}
     names, nodes, inner = list(signature.inputs), [], "y"
     if within is not None:
         nodes.append(onnx.helper.make_node("Neg", ["r"], ["made"]))

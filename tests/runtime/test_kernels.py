@@ -158,10 +158,13 @@ def test_tensors_that_do_not_fit_are_refused(weights: Weights, axis: int) -> Non
             run(session_of(signature), case)
 
 
+@pytest.mark.parametrize("weights", [weights for weights in Weights if weights.have_sites])
 @pytest.mark.parametrize("count", [0, SITE])
-def test_a_site_that_is_not_there_is_refused(count: int) -> None:
-    case = Case.drawn(full(Kind.NORM, Weights.FACTORS_OF_SITES, has_b=True), (2, 4, 16), COMPACTER)
-    fewer = {name: array if name in SHARED else array[:count] for name, array in case.tensors.items()}
+def test_a_site_that_is_not_there_is_refused(weights: Weights, count: int) -> None:
+    case = Case.drawn(full(Kind.NORM, weights, has_b=True), (2, 4, 16), COMPACTER)
+    shared = [*SHARED, "gain", "shift"] if weights.are_by_row else SHARED
+    some = (slice(None), slice(count)) if weights.are_by_row else slice(count)
+    fewer = {name: array if name in shared else array[some] for name, array in case.tensors.items()}
     # ONNX Runtime's exceptions share no other base class.
     with pytest.raises(Exception, match="do not fit together"):
         run(session_of(case.signature), replace(case, tensors=fewer))

@@ -18,6 +18,7 @@ from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import OVERRIDES, BankLayout, takes_bias
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
+from compacter_core.vocabulary import Activation
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
@@ -80,29 +81,35 @@ def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
-    of_site = _site_tensors(rows, places, layout, neutral)
+    stacks = _stacks(rows, places, layout, neutral)
     replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
-    for place in places.sites():
-        open_site = _call_site if layout.description.has_calls else _open_site
-        open_site(rows, places, layout, place, of_site[place.site.id])
+    (_call_sites if layout.description.has_calls else _open_sites)(rows, places, layout, stacks)
     scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
     graph.insert_before(graph[0], rows.emitter.nodes)
 
 
-def _site_tensors(
-    rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]
-) -> dict[str, dict[str, ir.Value]]:
-    """The tensors of each site, [B, 1, ...]; `BIAS` [B, 1, d] for `up.bias` where it is added to the linear's."""
+def _stacks(rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, Stack]:
+    """What the sites read, [B, S, ...]; `BIAS` [B, S, d] for `up.bias` where it is added to the linear's."""
     stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
     gathered = {name: Stack(rows.gather(name, array), array.shape[0]) for name, array in stacked.items()}
     if takes_bias(layout.config) and all(rows.are_in(place) for place in places.sites()):
         bias, axis = gathered.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
         gathered[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
-    ready = (prepare_calls if layout.description.has_calls else prepare)(rows, layout, gathered)
-    parts = {name: rows.split(one.value, one.count, name) for name, one in ready.items()}
+    return (prepare_calls if layout.description.has_calls else prepare)(rows, layout, gathered)
+
+
+def _open_sites(rows: Rows, places: Places, layout: BankLayout, stacks: dict[str, Stack]) -> None:
+    of_site = _taken_apart(rows, layout, stacks)
+    for place in places.sites():
+        _open_site(rows, places, layout, place, of_site[place.site.id])
+
+
+def _taken_apart(rows: Rows, layout: BankLayout, stacks: dict[str, Stack]) -> dict[str, dict[str, ir.Value]]:
+    """The tensors of each site, [B, 1, ...]."""
+    parts = {name: rows.split(one.value, one.count, name) for name, one in stacks.items()}
     return {
         site.id: {name: values[index if len(values) > 1 else 0] for name, values in parts.items()}
         for index, site in enumerate(layout.config.sites)
@@ -133,15 +140,36 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     insert(emitter, place, delta, bias=tensors.get(BIAS))
 
 
-def _call_site(rows: Rows, places: Places, layout: BankLayout, place: Place, tensors: dict[str, ir.Value]) -> None:
+def _call_sites(rows: Rows, places: Places, layout: BankLayout, stacks: dict[str, Stack]) -> None:
+    """Let calls stand at all sites. What all sites have of their own they are given together (ONX-55)."""
+    sites = [site.id for site in layout.config.sites]
+    if all(one.count == len(sites) for one in stacks.values()):
+        together = {name: one.value for name, one in stacks.items()}
+        of_site = {site: (together, index) for index, site in enumerate(sites)}
+    else:
+        of_site = {site: (tensors, 0) for site, tensors in _taken_apart(rows, layout, stacks).items()}
+    for place in places.sites():
+        tensors, index = of_site[place.site.id]
+        _call_site(rows, places, place, tensors, site=index, activation=layout.config.non_linearity)
+
+
+def _call_site(
+    rows: Rows, places: Places, place: Place, tensors: dict[str, ir.Value], *, site: int, activation: Activation
+) -> None:
     labels = {"compacter.site": place.site.id}
     emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
     given = {name.replace(".", "_"): value for name, value in tensors.items()}
     given["up_bias"] = given.pop(BIAS)
     weights = Weights.FACTORS_OF_ROWS if "down_left" in given else Weights.ROWS
-    activation = layout.config.non_linearity
     emit_open_sublayer(
-        places.model, emitter, place.layer, given, weights=weights, activation=activation, around=place.around
+        places.model,
+        emitter,
+        place.layer,
+        given,
+        weights=weights,
+        activation=activation,
+        around=place.around,
+        site=site,
     )
 
 

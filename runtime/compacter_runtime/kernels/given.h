@@ -27,42 +27,43 @@ static abi_status *read_input(const abi_functions *api, const abi_context *conte
     return status;
 }
 
-/* The inputs that are still to be taken, for one entry of those that have several: rows of the batch, or sites. */
+/* The inputs that are still to be taken, for one row of the batch, and one of the sites that they are of. */
 typedef struct {
     const tensor *next;
     const operator *of;
-    int64_t entries, entry;
+    int64_t rows, row, sites, site;
     int fit;
 } inputs_left;
 
-/* The numbers of the next input, [axes] or at the entry of [entries, axes] or, by row, [entries, 1, axes]. */
-static const float *take(inputs_left *left, int has_entries, size_t rank, const int64_t *axes) {
+/* The numbers of the next input, [axes], where there are rows and sites at these: [rows, sites, axes]. */
+static const float *take(inputs_left *left, int has_rows, int64_t sites, size_t rank, const int64_t *axes) {
     const tensor *one = left->next++;
     const float *data = one->data;
-    size_t first = has_entries ? 1 + left->of->is_by_row : 0;
+    size_t first = has_rows + (sites > 0);
     int64_t size = 1;
     left->fit &= one->rank == first + rank;
     if (!left->fit) return NULL;
-    if (first) left->fit &= one->sizes[0] == left->entries && (first == 1 || one->sizes[1] == 1);
+    if (has_rows) left->fit &= one->sizes[0] == left->rows;
+    if (sites) left->fit &= one->sizes[has_rows] == sites;
     for (size_t axis = 0; axis < rank; axis++) {
         left->fit &= one->sizes[first + axis] == axes[axis];
         size *= axes[axis];
     }
-    return has_entries ? data + left->entry * size : data;
+    int64_t place = (has_rows ? left->row * (sites ? sites : 1) : 0) + (sites > 1 ? left->site : 0);
+    return data + place * size;
 }
 
-/* A vector that all rows may share. */
+/* A vector that is no site's. Rows may share it. */
 static const float *shared_vector(inputs_left *left, int64_t size) {
-    return take(left, left->of->is_by_row && left->next->rank > 1, 1, &size);
-}
-
-static const float *vector(inputs_left *left, int64_t size) {
-    return left->of->is_by_site ? take(left, 1, 1, &size) : shared_vector(left, size);
+    int has_rows = left->of->is_by_row && left->next->rank > 1;
+    return take(left, has_rows, has_rows, 1, &size);
 }
 
 static const float *block(inputs_left *left, size_t rank, const int64_t *axes) {
-    return take(left, left->of->is_by_row || left->of->is_by_site, rank, axes);
+    return take(left, left->of->is_by_row, left->sites, rank, axes);
 }
+
+static const float *vector(inputs_left *left, int64_t size) { return block(left, 1, &size); }
 
 static const float *matrix(inputs_left *left, int64_t rows, int64_t columns) {
     return block(left, 2, (int64_t[]){rows, columns});
@@ -98,19 +99,15 @@ static void take_weights(inputs_left *left, adapter *into) {
     into->Wu = matrix(left, into->k, into->d);
 }
 
-/* Takes the inputs in their order; returns whether they fit together.
-
-   of       the operator
-   given    x, and what follows it
-   entries  of what has several: rows of the batch; of sites the inputs tell
-   entry    which of them is taken
-   into     all that does not depend on inputs stays */
-static int fits(const operator *of, const tensor *given, int64_t entries, int64_t entry, adapter *into) {
+/* Takes the inputs in their order, of those of several rows and sites at these; returns whether they fit together. What of
+   `into` does not depend on them stays. */
+static int fits(const operator *of, const tensor *given, int64_t rows, int64_t row, int64_t site, adapter *into) {
     const tensor *x = given, *r = of->kind == DELTA ? x : x + 1;
-    inputs_left left = {r + 1, of, entries, entry, x->rank > 0 && is_like(r, x)};
-    if (of->is_by_site) {
-        left.entries = left.next->rank ? left.next->sizes[0] : 0;
-        left.fit &= 0 <= entry && entry < left.entries;
+    inputs_left left = {.next = r + 1, .of = of, .rows = rows, .row = row, .site = site};
+    left.fit = x->rank > 0 && is_like(r, x);
+    if (of->is_by_row || of->is_by_site) {
+        left.sites = left.next->rank > (size_t)of->is_by_row ? left.next->sizes[of->is_by_row] : 0;
+        left.fit &= 0 <= site && site < left.sites;
     }
     if (!left.fit) return 0;
     int64_t d = x->sizes[x->rank - 1];
@@ -120,7 +117,8 @@ static int fits(const operator *of, const tensor *given, int64_t entries, int64_
     if (!left.fit) return 0;
     if (of->has_bu) into->bu = vector(&left, d);
     if (of->has_b) into->b = shared_vector(&left, d);
-    if (of->kind == NORM) into->gain = vector(&left, d), into->shift = vector(&left, d);
+    if (of->kind == NORM && of->is_by_site) into->gain = vector(&left, d), into->shift = vector(&left, d);
+    if (of->kind == NORM && !of->is_by_site) into->gain = shared_vector(&left, d), into->shift = shared_vector(&left, d);
     return left.fit;
 }
 

@@ -6,8 +6,9 @@
 
    where <name> is <weights><activation>[_bd][_bu]_FLOAT. With `_bd_bu_b` there is b behind bu, and b + bu in its place.
    down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and mix_up
-   and right, of `factors.h`. With `rows_`, matrices have the rows of the batch and 1 as further first axes, [B, 1, ...],
-   and so may vectors. With `sites_` all but b have those of S sites, [S, ...], and the attribute `site` says which it takes.
+   and right, of `factors.h`. With `rows_`, weights and their biases are those of the rows of the batch and of S sites,
+   [B, S, ...], and the other vectors may be [B, 1, d]. With `sites_` all but b are those of S sites, [S, ...]. The
+   attribute `site` says which site's it takes.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -33,14 +34,16 @@ typedef struct {
     const operator *of;
     const tensor *given;
     adapter first; /* that of the first entry, whose sizes all have */
+    int64_t site;
     long rows, entries, tiles, parts;
     int is_bare, failed; /* without an adapter, where the norm is ONNX Runtime's */
 } job;
 
 /* ---- A run. ---- */
 
-/* The first row of a part; parts are whole tiles. */
+/* The first row of a part; parts are whole tiles, or the rows of whole entries, which end in the middle of a tile. */
 static long start_of(const job *whole, long part) {
+    if (whole->entries % whole->parts == 0) return whole->entries / whole->parts * part * (whole->rows / whole->entries);
     return least(whole->tiles * part / whole->parts * TILE, whole->rows);
 }
 
@@ -55,7 +58,7 @@ static void run_part(void *data, size_t part) {
         adapter one = whole->first;
         long entry = row / of_entry;
         next = least(end, (entry + 1) * of_entry);
-        if (entry) fits(of, whole->given, whole->entries, entry, &one); /* as the first does */
+        if (entry) fits(of, whole->given, whole->entries, entry, whole->site, &one); /* as the first does */
         if (whole->is_bare) one.gain = NULL;
         (of->has_factors ? adapt_factors : adapt)(&one, row, next, memory);
     }
@@ -79,13 +82,13 @@ static abi_status *compute(void *data, abi_context *context) {
     tensor given[MOST_INPUTS];
     abi_value *output;
     abi_status *status = NULL;
-    job whole = {.of = of, .given = given, .rows = 1, .entries = 1};
+    job whole = {.of = of, .given = given, .site = self->site, .rows = 1, .entries = 1};
     whole.first = (adapter){.activation = of->activation, .epsilon = self->epsilon};
     for (int i = 0; i < count_inputs(of); i++)
         if ((status = read_input(api, context, i, given + i))) return status;
     for (size_t axis = 0; axis + 1 < given->rank; axis++) whole.rows *= given->sizes[axis];
     if (of->is_by_row) whole.entries = given->rank > 1 ? given->sizes[0] : 0;
-    if (!fits(of, given, whole.entries, self->site, &whole.first))
+    if (!fits(of, given, whole.entries, 0, self->site, &whole.first))
         return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
     if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
     if ((status = api->data_of(output, (void **)&whole.first.y))) return status;
@@ -116,7 +119,7 @@ static abi_status *create(const abi_operator *self, const abi_functions *api, co
     if (!one) return api->create_status(ABI_FAIL, "no memory for an adapter");
     *one = (kernel){.of = of, .api = api};
     abi_status *status = of->kind == NORM ? api->float_of(info, "epsilon", &one->epsilon) : NULL;
-    if (!status && of->is_by_site) status = api->integer_of(info, "site", &one->site);
+    if (!status && (of->is_by_row || of->is_by_site)) status = api->integer_of(info, "site", &one->site);
     if (!status && of->kind == NORM && !of->is_by_row) status = make_norm(api, info, one->epsilon, &one->norm);
     if (status)
         destroy(one);
