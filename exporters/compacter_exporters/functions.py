@@ -157,11 +157,12 @@ class Signature:
         """The inputs, those of several sites as the call's site has them: [...], or of rows [B, 1, ...]."""
         site = emitter.op("Constant", [], "site")
         emitter.nodes[-1].attributes.add(ir.RefAttr("value_int", "site", ir.AttributeType.INT))
-        site.type = ir.TensorType(ir.DataType.INT64)
         shared, axis = ["x", "r", "bias"], 0
         if self.weights.are_by_row:
             one = emitter.constant("sites/shape", np.array([1]), ir.DataType.INT64)
             site, shared, axis = emitter.op("Reshape", [site, one], "sites"), [*shared, "gain", "shift"], 1
+        for node in emitter.nodes:  # all are about the site so far
+            node.outputs[0].type = ir.TensorType(ir.DataType.INT64)
         return {
             name: value
             if name in shared

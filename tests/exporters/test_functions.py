@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -19,7 +20,7 @@ from compacter_core.vocabulary import Activation, NormStyle
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
-from compacter_exporters.functions import DOMAIN
+from compacter_exporters.functions import DOMAIN, Kind, Signature, Weights
 from compacter_exporters.graft import graft
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
@@ -27,6 +28,7 @@ from compacter_runtime.loading import open_session, run_session
 from tests.exporters.branches import in_branches
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
 from tests.exporters.test_branches import without_head
+from tests.runtime.kernel_cases import model_of
 
 TOKENS = np.array([[1, 2, 3], [4, 0, 1]])
 
@@ -172,3 +174,16 @@ def test_the_command_has_the_form(tmp_path: Path) -> None:
     file.write_bytes(adapter_bytes(adapter))
     assert main(["graft", str(backbone), str(file), "-o", str(merged), "--form", "function", "--json"]) == 0
     assert main(["verify", str(merged), "--adapter", str(file)]) == 0
+
+
+@pytest.mark.parametrize("weights", Weights)
+@pytest.mark.parametrize("kind", Kind)
+def test_values_of_functions_have_the_types_that_they_are_said_to_have(kind: Kind, weights: Weights) -> None:
+    """Runtimes compare them once a function is in the place of its calls."""
+    signature = Signature(kind, Activation.GELU_NEW, True, True, ir.DataType.FLOAT, weights=weights, has_b=True)
+    said = {str(value.name): value.dtype for node in signature.function(17) for value in node.outputs}
+    model = onnx.inliner.inline_local_functions(onnx.load_from_string(model_of(signature, None, {})))
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
+    found = {value.name.rpartition("__")[0]: value.type.tensor_type.elem_type for value in inferred}
+    assert found.keys() | {"delta/sum", "delta/norm", "delta/up/bias"} >= said.keys()
+    assert {name: said[name] for name in found} == found

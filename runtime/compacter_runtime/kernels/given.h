@@ -117,8 +117,8 @@ static int fits(const operator *of, const tensor *given, int64_t rows, int64_t r
     if (!left.fit) return 0;
     if (of->has_bu) into->bu = vector(&left, d);
     if (of->has_b) into->b = shared_vector(&left, d);
-    if (of->kind == NORM && of->is_by_site) into->gain = vector(&left, d), into->shift = vector(&left, d);
-    if (of->kind == NORM && !of->is_by_site) into->gain = shared_vector(&left, d), into->shift = shared_vector(&left, d);
+    const float *(*of_norm)(inputs_left *, int64_t) = of->is_by_site ? vector : shared_vector;
+    if (of->kind == NORM) into->gain = of_norm(&left, d), into->shift = of_norm(&left, d);
     return left.fit;
 }
 
