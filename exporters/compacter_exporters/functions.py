@@ -213,4 +213,6 @@ class _Body(Emitter):
         """A Constant node, of the function's type or another one."""
         dtype = dtype or self.dtype
         tensor = ir.Tensor(values.astype(dtype.numpy()), dtype, name=name)
-        return self.op("Constant", [], name, attributes={"value": tensor})
+        value = self.op("Constant", [], name, attributes={"value": tensor})
+        value.type = ir.TensorType(dtype)
+        return value
