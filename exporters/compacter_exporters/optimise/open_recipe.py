@@ -61,7 +61,7 @@ def build_open(
             for a graph with operators that the target does not run, or a backbone that cannot be quantised or fused.
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
-    _check_recipe(recipe)
+    check_open_recipe(recipe)
     model = load_one(Path(backbone), loaded).model  # refuses what does not fit, before anything that takes time
     if recipe.changes_weights:
         refuse_overwriting(model, Path(backbone), Path(output))
@@ -95,7 +95,7 @@ def build_open_directory(
         CompacterError: as `build_open` and `load_set`.
     """
     loaded = template if isinstance(template, Adapter) else load_adapter(template)
-    _check_recipe(recipe)
+    check_open_recipe(recipe)
     target = Path(output)
     graphs = load_set(Path(backbone), loaded)  # refuses what does not fit, before anything that takes time
     with atomic_directory(target) as directory, TemporaryDirectory() as name:
@@ -111,7 +111,7 @@ def build_open_directory(
     return replace(report, output=str(target), graphs=saved_reports(report.graphs, target, saved))
 
 
-def _check_recipe(recipe: Recipe) -> None:
+def check_open_recipe(recipe: Recipe) -> None:
     """Refuse what open graphs are not made for.
 
     Raises:

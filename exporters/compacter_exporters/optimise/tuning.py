@@ -30,7 +30,7 @@ from compacter_exporters.optimise.adapted_graph import AdaptedGraph
 from compacter_exporters.optimise.choices import Fuser, Precision
 from compacter_exporters.optimise.fusing import knows
 from compacter_exporters.optimise.measuring import Timing, measure
-from compacter_exporters.optimise.open_recipe import build_open
+from compacter_exporters.optimise.open_recipe import build_open, check_open_recipe
 from compacter_exporters.optimise.recipe import Announce, Recipe, build
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.targets import TRAITS
@@ -135,6 +135,8 @@ def tune(
             graph that ONNX Runtime cannot load, E703 for one that it cannot run.
     """
     loaded = adapter if isinstance(adapter, Adapter) else load_adapter(adapter)
+    if linkage is not Linkage.MERGED:
+        check_open_recipe(recipe)
     providers = [recipe.target.value]
     choose_providers(providers)
     generator = np.random.default_rng(0)
