@@ -41,9 +41,8 @@ typedef struct {
 
 /* ---- A run. ---- */
 
-/* The first row of a part; parts are whole tiles, or the rows of whole entries, which end in the middle of a tile. */
+/* The first row of a part; parts are whole tiles. */
 static long start_of(const job *whole, long part) {
-    if (whole->entries % whole->parts == 0) return whole->entries / whole->parts * part * (whole->rows / whole->entries);
     return least(whole->tiles * part / whole->parts * TILE, whole->rows);
 }
 
