@@ -79,8 +79,7 @@ def graft_optimised(
     """Graft into one graph, or open it, as the options say; the result for `--json`, and as text."""
     with needs("onnx,cpu"):
         from compacter_core.format.reader import load_adapter
-        from compacter_exporters.optimise.open_recipe import build_open
-        from compacter_exporters.optimise.recipe import build
+        from compacter_exporters.optimise.open_recipe import build_linked
         from compacter_exporters.optimise.shapes import Shape
         from compacter_exporters.optimise.tuning import tune
 
@@ -93,11 +92,8 @@ def graft_optimised(
             shapes = [Shape.parse(one) for one in args.tune]
             tuned = tune(backbone, loaded, output, recipe, shapes, linkage=linkage, seconds=SECONDS, announce=step)
             return tuned.as_dict() | recipe.as_dict(), f"{text}\n{tuned.as_text()}"
-        if linkage is Linkage.MERGED:
-            data = build(backbone, loaded, output, recipe, announce=step).as_dict()
-        else:
-            data = build_open(backbone, loaded, output, linkage, recipe, announce=step).as_dict()
-    return data | recipe.as_dict(), text
+        report = build_linked(backbone, loaded, output, linkage, recipe, announce=step)
+    return report.as_dict() | recipe.as_dict(), text
 
 
 def graft_set_optimised(args: argparse.Namespace, adapter: Path) -> tuple["SetReport", dict[str, object]]:

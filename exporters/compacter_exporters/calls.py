@@ -77,7 +77,7 @@ def emit_open_sublayer(
     weights: Weights,
     activation: Activation,
     around: Surroundings,
-    site: int | None = None,
+    site: int,
 ) -> ir.Value:
     """Put a call in the place of a linear's bias, the residual sum and the norm, for tensors that are given with a run.
 
@@ -91,7 +91,7 @@ def emit_open_sublayer(
         weights: how the tensors are given.
         activation: act.
         around: what follows the layer.
-        site: the place in tensors of all sites.
+        site: which of those that the tensors are of.
 
     Returns:
         r + (m + (act(..) Wu' + (b + bu'))), or N of it.
@@ -104,8 +104,8 @@ def emit_open_sublayer(
         kind, last, norm = Kind.RESIDUAL, around.sum, None
     signature = Signature(kind, activation, True, True, emitter.dtype, weights=weights, has_b=True)
     given = {"x": m, "r": around.residual, "bias": slot.value, **_vectors_of(norm), **tensors}
-    attributes = _epsilon(norm) | ({} if site is None else {"site": site})
-    y = _call_of(model, emitter, signature, [given[name] for name in signature.inputs], attributes)
+    inputs = [given[name] for name in signature.inputs]
+    y = _call_of(model, emitter, signature, inputs, {**_epsilon(norm), "site": site})
     _take_place(emitter, layer, around, last, read=m, call=y)
     return y
 

@@ -140,7 +140,7 @@ def test_an_adapter_is_replaced_by_name(served: Served) -> None:
     assert not np.array_equal(after, before)
 
 
-@pytest.mark.spec("LNK-15")
+@pytest.mark.spec("LNK-13")
 def test_what_was_chosen_stays_when_the_bank_changes(served: Served) -> None:
     """A generation goes on with its adapters while others come."""
     session = Session(served.model)
@@ -152,6 +152,7 @@ def test_what_was_chosen_stays_when_the_bank_changes(served: Served) -> None:
     np.testing.assert_array_equal(session._session.run(["logits"], feed)[0], expected)
 
 
+@pytest.mark.spec("LNK-15")
 def test_a_resident_adapter_is_no_larger_than_its_file(tmp_path: Path) -> None:
     stack = BackboneStack(StackOptions(sublayers=8), hidden=96, seed=0)
     backbone = stack.save(tmp_path / "backbone.onnx")

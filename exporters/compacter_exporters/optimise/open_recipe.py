@@ -16,6 +16,7 @@ from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.format.atomic import atomic_directory
 from compacter_core.format.reader import load_adapter
 from compacter_core.linkage.kinds import Linkage
+from compacter_exporters.graft import GraftReport
 from compacter_exporters.graph import load_graph
 from compacter_exporters.graph_set import load_set
 from compacter_exporters.linkage.open_set import open_directory, opener_of
@@ -23,7 +24,7 @@ from compacter_exporters.linkage.opening import OpenReport, OpenSetReport, check
 from compacter_exporters.loaded_graph import load_one
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.optimise.integers import quantise
-from compacter_exporters.optimise.recipe import Announce, Recipe, prepared
+from compacter_exporters.optimise.recipe import Announce, Recipe, build, prepared
 from compacter_exporters.optimise.recipe_set import save_together, saved_reports
 from compacter_exporters.optimise.targets import check_operators, check_precision
 from compacter_exporters.saving import refuse_overwriting
@@ -34,6 +35,21 @@ _PRECISIONS: Final[Mapping[Target, tuple[Precision, ...]]] = {
 }
 """Of open graphs. No adapter stands there as tensors without elements, which we know of no other target to take. NumPy,
 and so ONNX Runtime in Python, has no bf16 to give an adapter in."""
+
+
+def build_linked(
+    backbone: Path,
+    adapter: Adapter,
+    output: Path,
+    linkage: Linkage,
+    recipe: Recipe,
+    *,
+    announce: Announce = lambda _: None,
+) -> GraftReport | OpenReport:
+    """`build` for the linkage merged, `build_open` for others."""
+    if linkage is Linkage.MERGED:
+        return build(backbone, adapter, output, recipe, announce=announce)
+    return build_open(backbone, adapter, output, linkage, recipe, announce=announce)
 
 
 def build_open(

@@ -30,8 +30,8 @@ from compacter_exporters.optimise.adapted_graph import AdaptedGraph
 from compacter_exporters.optimise.choices import Fuser, Precision
 from compacter_exporters.optimise.fusing import knows
 from compacter_exporters.optimise.measuring import Timing, measure
-from compacter_exporters.optimise.open_recipe import build_open, check_open_recipe
-from compacter_exporters.optimise.recipe import Announce, Recipe, build
+from compacter_exporters.optimise.open_recipe import build_linked, check_open_recipe
+from compacter_exporters.optimise.recipe import Announce, Recipe
 from compacter_exporters.optimise.shapes import Shape
 from compacter_exporters.optimise.targets import TRAITS
 from compacter_exporters.probe import random_inputs
@@ -158,7 +158,7 @@ def tune(
         del arms
     winner = choose(timings)
     recipes = {_name(one): one for one in (unoptimised, *others)}
-    report = _build(linkage, Path(backbone), loaded, Path(output), recipes[winner])
+    report = build_linked(Path(backbone), loaded, Path(output), linkage, recipes[winner])
     tried = tuple(Tried(label, timings.get(label), problems.get(label)) for label in recipes)
     return TuneReport(tuple(shapes), tried, winner, report)
 
@@ -190,14 +190,6 @@ def _name(recipe: Recipe) -> str:
     return f"{recipe.fuser}, {recipe.form}{', sums apart' if recipe.sums_apart else ''}"
 
 
-def _build(
-    linkage: Linkage, backbone: Path, adapter: Adapter, output: Path, recipe: Recipe
-) -> GraftReport | OpenReport:
-    if linkage is Linkage.MERGED:
-        return build(backbone, adapter, output, recipe)
-    return build_open(backbone, adapter, output, linkage, recipe)
-
-
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """Where candidates are built."""
@@ -214,7 +206,7 @@ class _Folder:
         file = self.path / f"{recipe.precision}-{recipe.fuser}-{recipe.form}-{recipe.sums_apart}.onnx"
         if not file.exists():
             self.announce(f"building {_name(recipe)}")
-            _build(self.linkage, self.backbone, self.adapter, file, recipe)
+            build_linked(self.backbone, self.adapter, file, self.linkage, recipe)
         return file
 
     def problem_of(self, candidate: Recipe, unoptimised: Recipe, feeds: Feeds) -> str | None:
