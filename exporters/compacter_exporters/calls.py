@@ -7,6 +7,7 @@ nothing else reads the sum.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,12 +20,13 @@ from compacter_core.linkage.factors import Factors
 from compacter_core.vocabulary import Activation
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import before_bias
-from compacter_exporters.functions import DOMAIN, Kind, Signature, Weights
+from compacter_exporters.functions import DOMAIN, Kind, Signature
 from compacter_exporters.graph import constant_of
 from compacter_exporters.linears import Linear
 from compacter_exporters.norms import Norm, is_alone
 from compacter_exporters.rewire import drop_unused, read_shape_of, redirect
 from compacter_exporters.surroundings import Surroundings
+from compacter_exporters.weights import Weights
 
 _VERSION: Final = 1
 _FUNCTIONS_SINCE: Final = 8
@@ -111,7 +113,7 @@ def emit_open_sublayer(
 
 
 def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: SiteParameters) -> ir.Value:
-    """A call that does for one adapter what a call of `emit_open_sublayer` does for those of rows.
+    """A call that does for one adapter what a call of `emit_open_sublayer` does for those of a bank.
 
     Args:
         model: gets the function, where it does not have it.
@@ -125,15 +127,15 @@ def merge_into_call(model: ir.Model, emitter: Emitter, call: ir.Node, site: Site
     kind, dense = Kind(call.op_type.partition("_")[0]), Dense.of(site)
     signatures = [
         Signature(kind, site.non_linearity, True, True, emitter.dtype, weights=weights, has_b=True)
-        for weights in (Weights.ROWS, Weights.FACTORS_OF_ROWS, Weights.DENSE)
+        for weights in Weights
     ]
-    of_rows = next(one for one in signatures if one.name == call.op_type)
-    given = {name: value for name, value in zip(of_rows.inputs, call.inputs, strict=True) if value is not None}
+    open_one = next(one for one in signatures if one.name == call.op_type)
+    given = {name: value for name, value in zip(open_one.inputs, call.inputs, strict=True) if value is not None}
     given["down_weight"] = emitter.constant("down.weight", dense.Wd)
     given["down_bias"] = emitter.constant("down.bias", np.zeros(dense.Wd.shape[1]) if dense.bd is None else dense.bd)
     given["up_weight"] = emitter.constant("up.weight", dense.Wu)
     given["up_bias"] = emitter.constant("up.bias", np.zeros(dense.Wu.shape[1]) if dense.bu is None else dense.bu)
-    signature, epsilon = signatures[-1], call.attributes.get("epsilon")
+    signature, epsilon = replace(open_one, weights=Weights.DENSE), call.attributes.get("epsilon")
     inputs = [given[name] for name in signature.inputs]
     return _call_of(model, emitter, signature, inputs, {} if epsilon is None else {"epsilon": epsilon.as_float()})
 
@@ -204,7 +206,7 @@ def _call(
     )
     down: dict[str, Array | None] = {"down.weight": dense.Wd}
     up: dict[str, Array | None] = {"up.weight": dense.Wu}
-    if weights.are_factors:
+    if weights is Weights.FACTORS:
         down = {"down.left": factors.left, "down.mixing": factors.mix_down}
         up = {"up.mixing": factors.mix_up, "up.right": factors.right}
     tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}

@@ -288,8 +288,9 @@ def test_sites_are_calls(tmp_path: Path, kind: ProjectionKind, norm_style: NormS
     model = ir.load(tmp_path / CALLS)
     called = [node.op_type for node in model.graph if node.domain == DOMAIN]
     call = "Norm" if norm_style is NormStyle.POST else "Residual"
-    weights = "factors_rows" if kind.has_rank else "rows"
-    assert called == len(adapters[0].config.sites) * [f"{call}_{weights}_gelu_new_bd_bu_b_FLOAT"]
+    assert called == len(adapters[0].config.sites) * [f"{call}_bank_{kind}_gelu_new_bd_bu_b_FLOAT"]
+    made = {str(node.name).removeprefix("compacter/bank/rows/") for node in model.graph if "bank/rows" in str(node.name)}
+    assert {name for name in made if not name.startswith(("head.", "overrides"))} == {"entry"}
     assert model.metadata_props["compacter.form"] == "sublayer"
 
 

@@ -20,10 +20,11 @@ from compacter_core.vocabulary import Activation, NormStyle
 from compacter_exporters.agreement import agreement
 from compacter_exporters.checks import Numbers
 from compacter_exporters.forms import Form
-from compacter_exporters.functions import DOMAIN, Kind, Signature, Weights
+from compacter_exporters.functions import DOMAIN, Kind, Signature
 from compacter_exporters.graft import graft
 from compacter_exporters.metadata import extract
 from compacter_exporters.verify import verify
+from compacter_exporters.weights import Weights
 from compacter_runtime.loading import open_session, run_session
 from tests.exporters.branches import in_branches
 from tests.exporters.stacks import BackboneStack, StackOptions, make_adapter
@@ -182,7 +183,7 @@ def test_values_of_functions_have_the_types_that_they_are_said_to_have(kind: Kin
     """Runtimes compare them once a function is in the place of its calls."""
     signature = Signature(kind, Activation.GELU_NEW, True, True, ir.DataType.FLOAT, weights=weights, has_b=True)
     said = {str(value.name): value.dtype for node in signature.function(17) for value in node.outputs}
-    model = onnx.inliner.inline_local_functions(onnx.load_from_string(model_of(signature, None, {})))
+    model = onnx.inliner.inline_local_functions(onnx.load_from_string(model_of(signature)))
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
     found = {value.name.rpartition("__")[0]: value.type.tensor_type.elem_type for value in inferred}
     assert found.keys() | {"delta/sum", "delta/norm", "delta/up/bias"} >= said.keys()

@@ -1,8 +1,7 @@
 """Calls of adapters with random numbers, for the kernels of ONNX Runtime, and what the reference says of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,25 @@ import onnx_ir as ir
 import onnxruntime
 
 from compacter_core.adapter import Array, DType, ProjectionParameters, SiteParameters
+from compacter_core.layout import Side
 from compacter_core.linkage.dense import Dense
 from compacter_core.linkage.factors import Factors
 from compacter_core.reference.adapter import delta, forward
 from compacter_core.reference.bounds import delta_bound, forward_bound, layer_norm_bound, worst_ratio
 from compacter_core.reference.placement import layer_norm
+from compacter_core.reference.projection import rule
 from compacter_core.vocabulary import ProjectionKind
 from compacter_exporters.functions import DOMAIN, Kind, Signature
+from compacter_exporters.weights import Weights
 from compacter_runtime import kernels
 
 F32: dict[str, Any] = {"storage": DType.F32, "accumulate": DType.F32}
 EPSILON = 1e-5
-SITES, SITE = 3, 1
+SITES, SITE = 3, 2
 """How many sites' tensors calls of one of them are given, and which it is."""
-SHARED = ("x", "r", "bias")
+ENTRIES = 4
+"""Of a bank."""
+SHARED = ("x", "r", "entry", "bias")
 """Inputs that are no site's."""
 
 
@@ -42,6 +46,38 @@ def weights_of(
             return {"W": draw(n, rows, columns), "phm_rule": draw(n, n, n)}
         case ProjectionKind.LPHM:
             return {"W_left": draw(n, rows, r), "W_right": draw(n, r, columns), "phm_rule": draw(n, n, n)}
+
+
+def projections_of(site: SiteParameters) -> dict[Side, ProjectionParameters]:
+    return {Side.DOWN: site.down, Side.UP: site.up}
+
+
+def weights_of_site(site: SiteParameters) -> dict[str, Array]:
+    """What functions take one adapter's projections in."""
+    factors, dense = Factors.of(site), Dense.of(site)
+    left, mixing, right = {"down_left": factors.left}, {"down_mixing": factors.mix_down}, {"up_right": factors.right}
+    return left | mixing | right | {"up_mixing": factors.mix_up, "down_weight": dense.Wd, "up_weight": dense.Wu}
+
+
+def weights_in_bank(site: SiteParameters, weights: Weights) -> dict[str, Array]:
+    """What a bank has of an adapter's projections, as `compacter_core/linkage/bank.py` says."""
+    if weights is Weights.BANK_DENSE:
+        return weights_of_site(site)
+    arrays: dict[str, Array] = {}
+    for side, p in projections_of(site).items():
+        W, s, t = (np.asarray(array) for array in (p.W, p.W_left, p.W_right))
+        A = np.asarray(rule(p)) if p.kind.has_rule else np.ones((1, 1, 1))
+        n = len(A)
+        match weights:
+            case Weights.BANK_LOW_RANK:
+                tensors = {"left": s, "right": t}
+            case Weights.BANK_PHM:
+                tensors = {"weight": W.reshape(n, -1), "rule": np.einsum("iab->abi", A).reshape(-1, n)}
+            case _:
+                tensors = {"left": np.concatenate(list(s), axis=1), "right": np.concatenate(list(t), axis=0)}
+                tensors["rule"] = np.einsum("iab->aib", A).reshape(n, n, 1, n, 1, 1)
+        arrays |= {f"{side}_{name}": array for name, array in tensors.items()}
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -91,16 +127,18 @@ class Case:
                 non_linearity=signature.activation,
                 scaling=1.0,
             )
-            for _ in range(shape[0] if weights.are_by_row else SITES if weights.are_by_site else 1)
+            for _ in range(ENTRIES if weights.are_of_bank else SITES if weights.are_by_site else 1)
         ]
         given = [cls._given(signature, site) | {name: draw(d) for name in ("gain", "shift")} for site in sites]
         tensors = given[0]
-        if weights.are_by_row:
+        if weights.are_of_bank:
             own = given[0].keys() - {"gain", "shift"}
-            tensors = tensors | {name: draw(len(given), SITES, *given[0][name].shape) for name in own}
-            for row, one in enumerate(given):
+            tensors = tensors | {name: draw(ENTRIES, SITES, *given[0][name].shape) for name in own}
+            for entry, one in enumerate(given):
                 for name in own:
-                    tensors[name][row, SITE] = one[name]
+                    tensors[name][entry, SITE] = one[name]
+            tensors["entry"] = generator.integers(ENTRIES, size=shape[0])
+            sites = [sites[entry] for entry in tensors["entry"]]
         elif weights.are_by_site:
             tensors, sites = {name: np.stack([one[name] for one in given]) for name in given[0]}, [sites[SITE]]
         of_all = {name: draw(*shape) * np.float32(scale) for name in ("x", "r")} | {"bias": draw(d)}
@@ -115,22 +153,17 @@ class Case:
     @staticmethod
     def _given(signature: Signature, site: SiteParameters) -> dict[str, Array]:
         """A site's tensors, rounded once."""
-        factors, dense = Factors.of(site), Dense.of(site)
-        arrays = {"down_weight": dense.Wd, "up_weight": dense.Wu}
-        if signature.weights.are_factors:
-            arrays = {
-                "down_left": factors.left,
-                "down_mixing": factors.mix_down,
-                "up_mixing": factors.mix_up,
-                "up_right": factors.right,
-            }
-        biases = {"down_bias": site.down.b, "up_bias": site.up.b}
-        arrays |= {name: array for name, array in biases.items() if array is not None}
+        weights = signature.weights
+        arrays = weights_in_bank(site, weights) if weights.are_of_bank else weights_of_site(site)
+        arrays = {name: arrays[name] for side in Side for name in weights.inputs(side)}
+        for side, p in projections_of(site).items():
+            if p.b is not None:
+                arrays[f"{side}_bias"] = p.b[np.newaxis] if weights.are_of_bank else p.b
         return {name: array.astype(np.float32) for name, array in arrays.items()}
 
     def reference(self) -> tuple[Array, Array]:
         """What the function computes, and the bound of an implementation's error."""
-        rows = self.tensors["x"] if self.signature.weights.are_by_row else self.tensors["x"][np.newaxis]
+        rows = self.tensors["x"] if self.signature.weights.are_of_bank else self.tensors["x"][np.newaxis]
         residuals = self.tensors["r"].reshape(rows.shape) if "r" in self.tensors else rows
         found = [self._row(*row) for row in zip(self.sites, rows, residuals, strict=True)]
         shape = self.tensors["x"].shape
@@ -159,28 +192,20 @@ class Case:
         return worst_ratio(y, *self.reference())
 
 
-def rank_of(signature: Signature, name: str) -> int:
-    """Axes of an input; those of rows share b and the norm's vectors here."""
-    own = 3 if name.endswith("_mixing") else 2 if name.endswith(("_weight", "_left", "_right")) else 1
-    of_rows = signature.weights.are_by_row and name not in ("bias", "gain", "shift")
-    return own + 2 * of_rows + (signature.weights.are_by_site and name not in SHARED)
-
-
-def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mapping[str, int]) -> bytes:
+def model_of(signature: Signature, within: tuple[int, ...] | None = None) -> bytes:
     """A call.
 
     Args:
         signature: of the function.
         within: the shape of x of a call between two nodes: r is minus the input then, and y minus the call's result.
             As ONNX Runtime knows that they have one shape, it gives the result the memory of what made r.
-        ranks: axes of inputs, where they differ from `rank_of`.
     """
 
-    def info(name: str, shape: Sequence[int | None] | None) -> onnx.ValueInfoProto:
-        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    def info(name: str) -> onnx.ValueInfoProto:
+        dtype = onnx.TensorProto.INT64 if name == "entry" else onnx.TensorProto.FLOAT
+        is_like_x = name in ("x", "r", "made", "inner", "y")
+        return onnx.helper.make_tensor_value_info(name, dtype, within if is_like_x else None)
 
-    shapes = {name: [None] * ranks.get(name, rank_of(signature, name)) for name in signature.inputs}
-    inputs = [info(name, within if name in "xr" else shape) for name, shape in shapes.items()]
     attributes: dict[str, Any] = {"epsilon": EPSILON} if signature.kind is Kind.NORM else {}
     attributes |= {"site": SITE} if signature.weights.have_sites else {}
     names, nodes, inner = list(signature.inputs), [], "y"
@@ -190,9 +215,9 @@ def model_of(signature: Signature, within: tuple[int, ...] | None, ranks: Mappin
     nodes.append(onnx.helper.make_node(signature.name, names, [inner], domain=DOMAIN, **attributes))
     if within is not None:
         nodes.append(onnx.helper.make_node("Neg", [inner], ["y"]))
-    values = [] if within is None else [info(name, within) for name in ("made", "inner")]
+    values = [] if within is None else [info(name) for name in ("made", "inner")]
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(DOMAIN, 1)]
-    graph = onnx.helper.make_graph(nodes, "call", inputs, [info("y", within)], value_info=values)
+    graph = onnx.helper.make_graph(nodes, "call", list(map(info, signature.inputs)), [info("y")], value_info=values)
     functions = [ir.to_proto(signature.function(17))]
     model = onnx.helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=9)
     return bytes(model.SerializeToString())
@@ -204,13 +229,12 @@ def session_of(
     with_kernels: bool = True,
     threads: int = 1,
     within: tuple[int, ...] | None = None,
-    ranks: Mapping[str, int] = MappingProxyType({}),
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     if with_kernels:
         assert kernels.register(options)
-    model = model_of(signature, within, ranks)
+    model = model_of(signature, within)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

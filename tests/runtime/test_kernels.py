@@ -12,13 +12,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compacter_core.adapter import Array
+from compacter_core.layout import Side
 from compacter_core.vocabulary import Activation, ProjectionKind
-from compacter_exporters.functions import Kind, Signature, Weights
-from tests.runtime.kernel_cases import EPSILON, SHARED, SITE, Case, Sizes, run, session_of
+from compacter_exporters.functions import Kind, Signature
+from compacter_exporters.weights import Weights
+from tests.runtime.kernel_cases import ENTRIES, EPSILON, SHARED, SITE, Case, Sizes, run, session_of
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 FLOAT = ir.DataType.FLOAT
 COMPACTER = Sizes(ProjectionKind.LPHM, n=4, q=3)
+OF_BANK = [weights for weights in Weights if weights.are_of_bank]
+
+
+def takes(weights: Weights, kind: ProjectionKind) -> bool:
+    """Whether there are such weights of adapters of a kind."""
+    return not weights.are_of_bank or weights in (Weights.of_bank(kind), Weights.BANK_DENSE)
+
+
+def drawn(signature: Signature, shape: tuple[int, ...], sizes: Sizes) -> Case:
+    """A call, for an adapter of another kind where there are no such weights of the one that is given."""
+    kinds = [kind for kind in (sizes.kind, *ProjectionKind) if takes(signature.weights, kind)]
+    return Case.drawn(signature, shape, replace(sizes, kind=kinds[0]))
 
 
 def full(
@@ -39,13 +53,13 @@ def signatures(draw: st.DrawFn) -> Signature:
 def cases(draw: st.DrawFn) -> Case:
     """Tiles, vectors and blocks that stick out, on any number of axes."""
     signature = draw(signatures())
-    kind = draw(st.sampled_from(ProjectionKind))
+    kind = draw(st.sampled_from([kind for kind in ProjectionKind if takes(signature.weights, kind)]))
     n = draw(st.integers(1, 5)) if kind.has_rule else 1
     sizes = Sizes(kind, n, draw(st.integers(1, -(-40 // n))), draw(st.integers(1, 3)))
     d = n * draw(st.integers(1, -(-70 // n)))
-    least = 1 if signature.weights.are_by_row else 0  # no rows, no adapters
+    least = 1 if signature.weights.are_of_bank else 0  # no rows, no adapters
     shapes = st.tuples(st.integers(least, 3), st.integers(0, 15))
-    shape = draw(shapes if signature.weights.are_by_row else shapes | st.just(()) | st.tuples(st.integers(0, 30)))
+    shape = draw(shapes if signature.weights.are_of_bank else shapes | st.just(()) | st.tuples(st.integers(0, 30)))
     scale = draw(st.sampled_from((1e-3, 1.0, 30.0)))
     return Case.drawn(signature, (*shape, d), sizes, scale=scale, seed=draw(st.integers(0, 2**16)))
 
@@ -74,7 +88,7 @@ def test_many_rows_on_several_threads(
     kind: Kind, weights: Weights, threads: int, shape: tuple[int, ...], sizes: Sizes
 ) -> None:
     """And the same bits again, on one thread or several: no sum is over rows."""
-    case = Case.drawn(full(kind, weights), shape, sizes)
+    case = drawn(full(kind, weights), shape, sizes)
     y = run(session_of(case.signature, threads=threads), case)
     assert case.ratio(y) <= 1
     np.testing.assert_array_equal(y, run(session_of(case.signature), case))
@@ -85,7 +99,7 @@ def test_many_rows_on_several_threads(
 @pytest.mark.parametrize("rows", [1, 7, 400])
 def test_y_may_take_the_memory_of_r(kind: Kind, weights: Weights, rows: int) -> None:
     """Also where the last blocks are fewer than those of a tile, which must not be written twice."""
-    case = Case.drawn(full(kind, weights), (1, rows, 72), Sizes(ProjectionKind.LPHM, n=3, q=4))
+    case = drawn(full(kind, weights), (1, rows, 72), Sizes(ProjectionKind.LPHM, n=3, q=4))
     negative = replace(case, tensors={**case.tensors, "r": -case.tensors["r"]})
     expected = run(session_of(case.signature), case)
     for threads in (1, 2):
@@ -99,7 +113,7 @@ def test_y_may_take_the_memory_of_r(kind: Kind, weights: Weights, rows: int) -> 
 @pytest.mark.parametrize("rows", [9, 700])
 def test_an_adapter_of_size_zero_adds_its_biases_alone(kind: Kind, weights: Weights, rows: int) -> None:
     """Bit for bit, norms included: what a swappable graph needs to be the backbone where it is given no adapter."""
-    case = Case.drawn(full(kind, weights, has_b=True), (rows, 36), Sizes(q=0))
+    case = drawn(full(kind, weights, has_b=True), (rows, 36), Sizes(q=0))
     x, r, bias, b = map(case.of_site, ("x", "r", "up_bias", "bias"))
     y = run(session_of(case.signature, threads=2), case)
     total = r + (x + (b + bias))
@@ -124,7 +138,7 @@ def normed(x: Array, gain: Array, shift: Array) -> Array:
 @pytest.mark.parametrize("weights", [Weights.DENSE, Weights.FACTORS])
 def test_numbers_that_are_none_stay_in_their_rows(activation: Activation, weights: Weights) -> None:
     """NaN and infinities reach the outputs of their rows, and of no others in the tile."""
-    case = Case.drawn(full(Kind.NORM, weights, act=activation), (5, 20), COMPACTER)
+    case = drawn(full(Kind.NORM, weights, act=activation), (5, 20), COMPACTER)
     session = session_of(case.signature)
     expected = run(session, case)
     for number in (np.nan, np.inf, -np.inf):
@@ -135,12 +149,12 @@ def test_numbers_that_are_none_stay_in_their_rows(activation: Activation, weight
 
 
 @pytest.mark.spec("LNK-11")
-@pytest.mark.parametrize("weights", [Weights.ROWS, Weights.FACTORS_OF_ROWS])
+@pytest.mark.parametrize("weights", OF_BANK)
 def test_rows_may_share_vectors_or_have_their_own(weights: Weights) -> None:
-    case = Case.drawn(full(Kind.NORM, weights), (3, 8, 24), COMPACTER)
+    case = drawn(full(Kind.NORM, weights), (3, 8, 24), COMPACTER)
     expected = run(session_of(case.signature), case)
     own = {name: np.stack([case.tensors[name][np.newaxis]] * 3) for name in ("gain", "shift")}
-    got = run(session_of(case.signature, ranks=dict.fromkeys(own, 3)), replace(case, tensors={**case.tensors, **own}))
+    got = run(session_of(case.signature), replace(case, tensors={**case.tensors, **own}))
     np.testing.assert_array_equal(got, expected)
 
 
@@ -149,7 +163,7 @@ def test_rows_may_share_vectors_or_have_their_own(weights: Weights) -> None:
 def test_tensors_that_do_not_fit_are_refused(weights: Weights, axis: int) -> None:
     signature = full(Kind.NORM, weights, has_b=True, act=Activation.RELU)
     for name in signature.inputs[1:]:
-        case = Case.drawn(signature, (2, 4, 16), COMPACTER)
+        case = drawn(signature, (2, 4, 16), COMPACTER)
         if axis == 0 and name == "down_left" and weights.are_by_site:
             continue  # says how many sites there are
         case.tensors[name] = np.concatenate([case.tensors[name]] * 2, axis)
@@ -161,13 +175,45 @@ def test_tensors_that_do_not_fit_are_refused(weights: Weights, axis: int) -> Non
 @pytest.mark.parametrize("weights", [weights for weights in Weights if weights.have_sites])
 @pytest.mark.parametrize("count", [0, SITE])
 def test_a_site_that_is_not_there_is_refused(weights: Weights, count: int) -> None:
-    case = Case.drawn(full(Kind.NORM, weights, has_b=True), (2, 4, 16), COMPACTER)
-    shared = [*SHARED, "gain", "shift"] if weights.are_by_row else SHARED
-    some = (slice(None), slice(count)) if weights.are_by_row else slice(count)
+    case = drawn(full(Kind.NORM, weights, has_b=True), (2, 4, 16), COMPACTER)
+    shared = [*SHARED, "gain", "shift"] if weights.are_of_bank else SHARED
+    some = (slice(None), slice(count)) if weights.are_of_bank else slice(count)
     fewer = {name: array if name in shared else array[some] for name, array in case.tensors.items()}
     # ONNX Runtime's exceptions share no other base class.
     with pytest.raises(Exception, match="do not fit together"):
         run(session_of(case.signature), replace(case, tensors=fewer))
+
+
+@pytest.mark.spec("ONX-55")
+@pytest.mark.parametrize("weights", OF_BANK)
+def test_sites_may_share_tensors_of_a_bank(weights: Weights) -> None:
+    """With and without kernels."""
+    case = drawn(full(Kind.NORM, weights, has_b=True), (3, 8, 24), COMPACTER)
+    names = [name for side in Side for name in weights.inputs(side)]
+    shared = {name: case.tensors[name][:, SITE : SITE + 1] for name in names}
+    for with_kernels in (True, False):
+        session = session_of(case.signature, with_kernels=with_kernels)
+        expected = run(session, case)
+        got = run(session, replace(case, tensors={**case.tensors, **shared}))
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("weights", OF_BANK)
+@pytest.mark.parametrize("entry", [-1, ENTRIES])
+def test_an_entry_that_is_not_there_is_refused(weights: Weights, entry: int) -> None:
+    case = drawn(full(Kind.NORM, weights, has_b=True), (3, 4, 16), COMPACTER)
+    for row in range(3):
+        entries = np.array([entry if other == row else 0 for other in range(3)])
+        # ONNX Runtime's exceptions share no other base class.
+        with pytest.raises(Exception, match="no such entry"):
+            run(session_of(case.signature), replace(case, tensors={**case.tensors, "entry": entries}))
+
+
+@pytest.mark.parametrize("weights", OF_BANK)
+def test_a_batch_may_have_no_rows(weights: Weights) -> None:
+    case = drawn(full(Kind.NORM, weights, has_b=True), (2, 4, 16), COMPACTER)
+    none = {name: case.tensors[name][:0] for name in ("x", "r", "entry")}
+    assert session_of(case.signature).run(None, {**case.tensors, **none})[0].shape == (0, 4, 16)
 
 
 def test_numbers_that_no_block_has_are_refused() -> None:

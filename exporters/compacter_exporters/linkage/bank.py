@@ -1,7 +1,8 @@
 """Open a backbone for many adapters at once: each row of a batch names its own.
 
 The adapters' tensors are a few inputs of the graph, stacked over adapters and sites (`compacter_core.linkage.bank`), so
-that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone.
+that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone. Nodes pick the
+rows' entries, and make of them what sites multiply with, once a run; calls (LNK-23) are given the tensors as they are.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,11 @@ from compacter_core.layout import Part, Side
 from compacter_core.linkage.bank import OVERRIDES, BankLayout, takes_bias
 from compacter_core.linkage.description import Description
 from compacter_core.linkage.kinds import Linkage
-from compacter_core.vocabulary import Activation
 from compacter_exporters.activations import emit_activation
 from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.forms import Form
-from compacter_exporters.functions import Weights
 from compacter_exporters.heads import HeadLayer
-from compacter_exporters.linkage.bank_mixing import prepare_calls
 from compacter_exporters.linkage.bank_norms import scale_behind_norms
 from compacter_exporters.linkage.bank_projections import Stack, prepare, project
 from compacter_exporters.linkage.bank_rows import ROWS, Rows, batch_of, is_by_row
@@ -35,6 +33,7 @@ from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.values import integers_of
 from compacter_exporters.rewire import redirect
+from compacter_exporters.weights import Weights
 
 LABELS = "labels"
 _MATRIX = 2
@@ -81,30 +80,35 @@ def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
-    stacks = _stacks(rows, places, layout, neutral)
+    sites = [name for name in neutral if not name.startswith((OVERRIDES, "head."))]
+    tensors = {name: rows.open(name, neutral[name]) for name in sites}
     replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
-    (_call_sites if layout.description.has_calls else _open_sites)(rows, places, layout, stacks)
+    if layout.description.has_calls:
+        _call_sites(rows, places, layout, tensors)
+    else:
+        _open_sites(rows, places, layout, {name: rows.pick(name, value) for name, value in tensors.items()})
     scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
     graph.insert_before(graph[0], rows.emitter.nodes)
 
 
-def _stacks(rows: Rows, places: Places, layout: BankLayout, neutral: dict[str, Array]) -> dict[str, Stack]:
-    """What the sites read, [B, S, ...]; `BIAS` [B, S, d] for `up.bias` where it is added to the linear's."""
-    stacked = {name: array for name, array in neutral.items() if not name.startswith((OVERRIDES, "head."))}
-    gathered = {name: Stack(rows.gather(name, array), array.shape[0]) for name, array in stacked.items()}
-    if takes_bias(layout.config) and all(rows.are_in(place) for place in places.sites()):
-        bias, axis = gathered.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
-        gathered[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
-    return (prepare_calls if layout.description.has_calls else prepare)(rows, layout, gathered)
-
-
-def _open_sites(rows: Rows, places: Places, layout: BankLayout, stacks: dict[str, Stack]) -> None:
-    of_site = _taken_apart(rows, layout, stacks)
+def _open_sites(rows: Rows, places: Places, layout: BankLayout, picked: dict[str, ir.Value]) -> None:
+    """Let the nodes of an adapter stand at all sites, with the tensors that the rows picked, [B, S, ...]."""
+    of_site = _taken_apart(rows, layout, _stacks(rows, places, layout, picked))
     for place in places.sites():
         _open_site(rows, places, layout, place, of_site[place.site.id])
+
+
+def _stacks(rows: Rows, places: Places, layout: BankLayout, picked: dict[str, ir.Value]) -> dict[str, Stack]:
+    """What the sites read; `BIAS` [B, S, d] for `up.bias` where it is added to the linear's."""
+    counts = {name: array.shape[0] for name, array in layout.entry(None).items()}
+    stacks = {name: Stack(value, counts[name]) for name, value in picked.items()}
+    if takes_bias(layout.config) and all(rows.are_in(place) for place in places.sites()):
+        bias, axis = stacks.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
+        stacks[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
+    return prepare(rows, layout, stacks)
 
 
 def _taken_apart(rows: Rows, layout: BankLayout, stacks: dict[str, Stack]) -> dict[str, dict[str, ir.Value]]:
@@ -140,37 +144,27 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     insert(emitter, place, delta, bias=tensors.get(BIAS))
 
 
-def _call_sites(rows: Rows, places: Places, layout: BankLayout, stacks: dict[str, Stack]) -> None:
-    """Let calls stand at all sites. What all sites have of their own they are given together (ONX-55)."""
+def _call_sites(rows: Rows, places: Places, layout: BankLayout, tensors: dict[str, ir.Value]) -> None:
+    """Let calls stand at all sites, which are given the bank's tensors as they are (ONX-55), and the rows' entries."""
+    projection = layout.projection
+    weights = Weights.of_bank(projection.kind)
+    given = {name.replace(".", "_"): value for name, value in tensors.items()} | {"entry": rows.entry}
+    if projection.kind.has_rule and projection.shared_phm_rule:
+        given |= dict.fromkeys([f"{side}_rule" for side in Side], given.pop("rule"))
     sites = [site.id for site in layout.config.sites]
-    if all(one.count == len(sites) for one in stacks.values()):
-        together = {name: one.value for name, one in stacks.items()}
-        of_site = {site: (together, index) for index, site in enumerate(sites)}
-    else:
-        of_site = {site: (tensors, 0) for site, tensors in _taken_apart(rows, layout, stacks).items()}
     for place in places.sites():
-        tensors, index = of_site[place.site.id]
-        _call_site(rows, places, place, tensors, site=index, activation=layout.config.non_linearity)
-
-
-def _call_site(
-    rows: Rows, places: Places, place: Place, tensors: dict[str, ir.Value], *, site: int, activation: Activation
-) -> None:
-    labels = {"compacter.site": place.site.id}
-    emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
-    given = {name.replace(".", "_"): value for name, value in tensors.items()}
-    given["up_bias"] = given.pop(BIAS)
-    weights = Weights.FACTORS_OF_ROWS if "down_left" in given else Weights.ROWS
-    emit_open_sublayer(
-        places.model,
-        emitter,
-        place.layer,
-        given,
-        weights=weights,
-        activation=activation,
-        around=place.around,
-        site=site,
-    )
+        labels = {"compacter.site": place.site.id}
+        emitter = Emitter(place.graph, f"compacter/bank/{place.name}", rows.dtype, labels, home=rows.graph)
+        emit_open_sublayer(
+            places.model,
+            emitter,
+            place.layer,
+            given,
+            weights=weights,
+            activation=layout.config.non_linearity,
+            around=place.around,
+            site=sites.index(place.site.id),
+        )
 
 
 def _open_layer(rows: Rows, places: Places, layer: HeadLayer, neutral: dict[str, Array]) -> None:

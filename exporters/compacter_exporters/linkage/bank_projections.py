@@ -91,13 +91,13 @@ def prepare(rows: Rows, layout: BankLayout, gathered: Mapping[str, Stack]) -> di
             A = gathered.get(f"{side}.rule") or gathered["rule"]
             made[f"{side}.weight"] = _multiplied_out(rows, layout, side, A, gathered[f"{side}.weight"])
         return made
-    rules = mixing_of(rows, layout, gathered)
+    rules = _mixing_of(rows, layout, gathered)
     mixing = rules.pop(f"{Side.DOWN}.rule", None) or rules["rule"]
-    made[_MIXED] = mixed_with(rows, layout, mixing, made.pop(f"{Side.DOWN}.right"))
+    made[_MIXED] = _mixed_with(rows, layout, mixing, made.pop(f"{Side.DOWN}.right"))
     return made | rules
 
 
-def mixing_of(rows: Rows, layout: BankLayout, gathered: Mapping[str, Stack]) -> dict[str, Stack]:
+def _mixing_of(rows: Rows, layout: BankLayout, gathered: Mapping[str, Stack]) -> dict[str, Stack]:
     """The mixing matrices of lphm, by the names of their rules."""
     return {name: _mixing(rows, layout, one) for name, one in gathered.items() if name.endswith("rule")}
 
@@ -119,7 +119,7 @@ def _mixing(rows: Rows, layout: BankLayout, rule: Stack) -> Stack:
     return Stack(mixing, rule.count)
 
 
-def mixed_with(rows: Rows, layout: BankLayout, mixing: Stack, right: Stack) -> Stack:
+def _mixed_with(rows: Rows, layout: BankLayout, mixing: Stack, right: Stack) -> Stack:
     """Those of down-projections multiplied with t.
 
     [B, R, (a, i, r), (b, i', r')] and [B, S, (i', r'), j] to [B, S, (a, i, r), (b, j)].

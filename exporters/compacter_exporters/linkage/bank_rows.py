@@ -49,8 +49,8 @@ class Rows:
         graph.inputs.append(ids)
         return cls(graph, emitter, dtype, ids, entry)
 
-    def gather(self, name: str, neutral: Array, free: Mapping[int, str] | None = None) -> ir.Value:
-        """A new bank tensor, and the rows' entries in it: [B, ...].
+    def open(self, name: str, neutral: Array, free: Mapping[int, str] | None = None) -> ir.Value:
+        """A new bank tensor [E, ...].
 
         Args:
             name: of the tensor in the bank.
@@ -60,8 +60,15 @@ class Rows:
         shape: list[int | str] = ["entries", *neutral.shape]
         for axis, dimension in (free or {}).items():
             shape[axis + 1] = dimension
-        value = open_input(self.graph, bank_input(name), neutral[np.newaxis], self.dtype, shape)
+        return open_input(self.graph, bank_input(name), neutral[np.newaxis], self.dtype, shape)
+
+    def pick(self, name: str, value: ir.Value) -> ir.Value:
+        """The rows' entries in a bank tensor: [B, ...]."""
         return self.emitter.op("Gather", [value, self.entry], name, attributes={"axis": 0})
+
+    def gather(self, name: str, neutral: Array, free: Mapping[int, str] | None = None) -> ir.Value:
+        """The rows' entries in a new bank tensor: `open` and `pick`."""
+        return self.pick(name, self.open(name, neutral, free))
 
     def split(self, value: ir.Value, parts: int, name: str) -> list[ir.Value]:
         """The parts of a value along its second axis, which stays, with size 1."""

@@ -12,12 +12,12 @@ from compacter_core.linkage.description import Description
 from compacter_core.linkage.swappable import ALL_SITES, PREFIX, site_input, site_norms
 from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
-from compacter_exporters.functions import Weights
 from compacter_exporters.graph import Slot, constant_of
 from compacter_exporters.linkage.opened import Places
 from compacter_exporters.linkage.values import integers_of, open_input, open_zeros
 from compacter_exporters.norms import Norm
 from compacter_exporters.rewire import replace_input
+from compacter_exporters.weights import Weights
 
 Vectors = Mapping[str, ir.Value]
 """Gains and biases of the norms behind all sites [S, d], by the part of a norm that they are; none if one lacks."""

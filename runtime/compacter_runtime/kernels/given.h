@@ -2,8 +2,7 @@
 #ifndef COMPACTER_GIVEN_H
 #define COMPACTER_GIVEN_H
 
-#include "factors.h"
-#include "operator.h"
+#include "bank.h"
 
 #define MAX_RANK 8
 
@@ -27,43 +26,51 @@ static abi_status *read_input(const abi_functions *api, const abi_context *conte
     return status;
 }
 
-/* The inputs that are still to be taken, for one row of the batch, and one of the sites that they are of. */
+/* The inputs that are still to be taken, for one row of the batch, its entry in a bank, and one of the sites. */
 typedef struct {
     const tensor *next;
     const operator *of;
-    int64_t rows, row, sites, site;
+    int64_t batch, row, entries, entry, sites, site;
     int fit;
 } inputs_left;
 
-/* The numbers of the next input, [axes], where there are rows and sites at these: [rows, sites, axes]. */
-static const float *take(inputs_left *left, int has_rows, int64_t sites, size_t rank, const int64_t *axes) {
+/* Whether a tensor has these sizes behind the first few; there are as many as its axes. */
+static int has_sizes(const tensor *one, size_t first, size_t rank, const int64_t *axes) {
+    return one->rank == first + rank && !memcmp(one->sizes + first, axes, sizeof(int64_t) * rank);
+}
+
+/* The numbers of the next input, [axes], of the entry and the site where it has those of several. */
+static const float *block(inputs_left *left, size_t rank, const int64_t *axes) {
     const tensor *one = left->next++;
-    const float *data = one->data;
-    size_t first = has_rows + (sites > 0);
-    int64_t size = 1;
-    left->fit &= one->rank == first + rank;
+    const operator *of = left->of;
+    size_t first = of->is_of_bank + (of->is_of_bank || of->is_by_site);
+    int64_t place = 0, size = 1;
+    left->fit &= has_sizes(one, first, rank, axes);
     if (!left->fit) return NULL;
-    if (has_rows) left->fit &= one->sizes[0] == left->rows;
-    if (sites) left->fit &= one->sizes[has_rows] == sites;
-    for (size_t axis = 0; axis < rank; axis++) {
-        left->fit &= one->sizes[first + axis] == axes[axis];
-        size *= axes[axis];
+    for (size_t axis = 0; axis < rank; axis++) size *= axes[axis];
+    if (of->is_of_bank) { /* sites may share a tensor */
+        int64_t sites = one->sizes[1];
+        left->fit &= one->sizes[0] == left->entries && (sites == 1 || left->site < sites);
+        place = left->entry * sites + (sites == 1 ? 0 : left->site);
+    } else if (of->is_by_site) {
+        left->fit &= one->sizes[0] == left->sites;
+        place = left->site;
     }
-    int64_t place = (has_rows ? left->row * (sites ? sites : 1) : 0) + (sites > 1 ? left->site : 0);
-    return data + place * size;
+    return (const float *)one->data + place * size;
+}
+
+static const float *vector(inputs_left *left, int64_t size) {
+    const int64_t axes[] = {1, size};
+    return left->of->is_of_bank ? block(left, 2, axes) : block(left, 1, axes + 1);
 }
 
 /* A vector that is no site's. Rows may share it. */
 static const float *shared_vector(inputs_left *left, int64_t size) {
-    int has_rows = left->of->is_by_row && left->next->rank > 1;
-    return take(left, has_rows, has_rows, 1, &size);
+    const tensor *one = left->next++;
+    int has_rows = left->of->is_of_bank && one->rank > 1;
+    left->fit &= has_rows ? has_sizes(one, 0, 3, (int64_t[]){left->batch, 1, size}) : has_sizes(one, 0, 1, &size);
+    return left->fit ? (const float *)one->data + has_rows * left->row * size : NULL;
 }
-
-static const float *block(inputs_left *left, size_t rank, const int64_t *axes) {
-    return take(left, left->of->is_by_row, left->sites, rank, axes);
-}
-
-static const float *vector(inputs_left *left, int64_t size) { return block(left, 1, &size); }
 
 static const float *matrix(inputs_left *left, int64_t rows, int64_t columns) {
     return block(left, 2, (int64_t[]){rows, columns});
@@ -99,21 +106,83 @@ static void take_weights(inputs_left *left, adapter *into) {
     into->Wu = matrix(left, into->k, into->d);
 }
 
-/* Takes the inputs in their order, of those of several rows and sites at these; returns whether they fit together. What of
-   `into` does not depend on them stays. */
-static int fits(const operator *of, const tensor *given, int64_t rows, int64_t row, int64_t site, adapter *into) {
+static void take_low_rank(inputs_left *left, adapter *into) {
+    into->m = into->d, into->k = last_size(left, 1, 0);
+    into->w_down = last_size(left, 0, 0);
+    into->left = matrix(left, into->d, into->w_down);
+    into->mix_down = matrix(left, into->w_down, into->k);
+    if (left->of->has_bd) into->bd = vector(left, into->k);
+    into->w_up = last_size(left, 0, 0);
+    into->mix_up = matrix(left, into->k, into->w_up);
+    into->right = matrix(left, into->w_up, into->d);
+}
+
+static void take_phm(inputs_left *left, adapter *into, summands *from) {
+    int64_t d = into->d, n = last_size(left, 0, 0), m = n ? d / n : 0, q = m ? last_size(left, 1, 0) / m : 0;
+    left->fit &= n && n * m == d;
+    from->n = n, into->k = n * q;
+    from->A_down = matrix(left, n * n, n);
+    from->W_down = matrix(left, n, m * q);
+    if (left->of->has_bd) into->bd = vector(left, into->k);
+    from->A_up = matrix(left, n * n, n);
+    from->W_up = matrix(left, n, q * m);
+}
+
+static void take_lphm(inputs_left *left, adapter *into, summands *from) {
+    int64_t n = last_size(left, 0, 2), m = last_size(left, 1, 1), q = last_size(left, 2, 0);
+    const int64_t axes[] = {n, n, 1, n, 1, 1};
+    from->n = n, into->m = m, into->k = n * q;
+    left->fit &= n && n * m == into->d;
+    from->A_down = block(left, 6, axes);
+    into->w_down = last_size(left, 0, 0);
+    into->left = matrix(left, m, into->w_down);
+    from->t = matrix(left, into->w_down, q);
+    if (left->of->has_bd) into->bd = vector(left, into->k);
+    from->A_up = block(left, 6, axes);
+    into->w_up = last_size(left, 0, 0);
+    from->s = matrix(left, q, into->w_up);
+    into->right = matrix(left, into->w_up, m);
+    left->fit &= into->w_down % n == 0 && into->w_up % n == 0;
+}
+
+static void take_projections(inputs_left *left, adapter *into, summands *from) {
+    switch (left->of->weights) {
+    case BANK_LOW_RANK: take_low_rank(left, into); break;
+    case BANK_PHM: take_phm(left, into, from); break;
+    case BANK_LPHM: take_lphm(left, into, from); break;
+    case FACTORS:
+    case FACTORS_OF_SITES: take_factors(left, into); break;
+    default: take_weights(left, into);
+    }
+}
+
+/* Whether the entry of a row of the batch is one of the bank; asked when all inputs fit together. */
+static int has_entry(const operator *of, const tensor *given, long row) {
+    const tensor *entry = given + entry_at(of);
+    int64_t one = ((const int64_t *)entry->data)[row];
+    return 0 <= one && one < entry[1].sizes[0];
+}
+
+/* Takes the inputs in their order, of those of several at a row of the batch and a site; returns whether they fit together.
+   What of `into` does not depend on them stays. */
+static int fits(const operator *of, const tensor *given, int64_t row, int64_t site, adapter *into, summands *from) {
     const tensor *x = given, *r = of->kind == DELTA ? x : x + 1;
-    inputs_left left = {.next = r + 1, .of = of, .rows = rows, .row = row, .site = site};
-    left.fit = x->rank > 0 && is_like(r, x);
-    if (of->is_by_row || of->is_by_site) {
-        left.sites = left.next->rank > (size_t)of->is_by_row ? left.next->sizes[of->is_by_row] : 0;
-        left.fit &= 0 <= site && site < left.sites;
+    inputs_left left = {.next = r + 1, .of = of, .row = row, .site = site};
+    left.fit = x->rank > 0 && is_like(r, x) && site >= 0;
+    if (of->is_of_bank && left.fit) {
+        const tensor *entry = left.next++;
+        left.batch = x->sizes[0], left.entries = left.next->rank ? left.next->sizes[0] : 0;
+        left.fit &= has_sizes(entry, 0, 1, &left.batch) && row < left.batch;
+        if (left.fit) left.entry = ((const int64_t *)entry->data)[row]; /* the caller has looked at it */
+    } else if (of->is_by_site) {
+        left.sites = left.next->rank ? left.next->sizes[0] : 0;
+        left.fit &= site < left.sites;
     }
     if (!left.fit) return 0;
     int64_t d = x->sizes[x->rank - 1];
     into->d = d, into->x = x->data;
     if (of->kind != DELTA) into->r = r->data;
-    (of->has_factors ? take_factors : take_weights)(&left, into);
+    take_projections(&left, into, from);
     if (!left.fit) return 0;
     if (of->has_bu) into->bu = vector(&left, d);
     if (of->has_b) into->b = shared_vector(&left, d);

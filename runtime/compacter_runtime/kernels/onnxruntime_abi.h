@@ -9,7 +9,7 @@
 
 #define ABI_VERSION 18 /* of ONNX Runtime 1.18, since which operators may write into the memory of an input */
 
-enum { ABI_FLOAT = 1, ABI_REQUIRED = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
+enum { ABI_FLOAT = 1, ABI_INTEGER = 7, ABI_REQUIRED = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
 enum { ABI_MEMORY_OF_PROVIDER = 0, ABI_DEVICE_ALLOCATOR = 0 };
 enum { ABI_INTEGER_ATTRIBUTE = 1, ABI_FLOAT_ATTRIBUTE = 3 };
 

@@ -6,9 +6,10 @@
 
    where <name> is <weights><activation>[_bd][_bu]_FLOAT. With `_bd_bu_b` there is b behind bu, and b + bu in its place.
    down and up are a weight each, Wd and Wu, or, with the weights `factors_`, two inputs each: left and mix_down, and mix_up
-   and right, of `factors.h`. With `rows_`, weights and their biases are those of the rows of the batch and of S sites,
-   [B, S, ...], and the other vectors may be [B, 1, d]. With `sites_` all but b are those of S sites, [S, ...]. The
-   attribute `site` says which site's it takes.
+   and right, of `factors.h`. With `factors_sites_` all but b are those of S sites, [S, ...]. With `bank_<kind>_` they are
+   the tensors of a bank, [E, S, ...] or, where sites share them, [E, 1, ...]; an input behind r, int64 [B], is the entry
+   that each row of the batch has, and b, gain and shift may be of the rows, [B, 1, d]. The attribute `site` says which
+   site's it takes.
 
    One pass over the rows, on the session's own threads. A session where this library is not registered puts the
    functions in the place of their calls.
@@ -33,9 +34,10 @@ typedef struct {
 typedef struct {
     const operator *of;
     const tensor *given;
-    adapter first; /* that of the first entry, whose sizes all have */
+    adapter first; /* that of the first row of the batch, whose sizes all have */
+    summands from;
     int64_t site;
-    long rows, entries, tiles, parts;
+    long rows, batch, tiles, parts; /* batch: how many have an adapter of their own */
     int is_bare, failed; /* without an adapter, where the norm is ONNX Runtime's */
 } job;
 
@@ -50,14 +52,16 @@ static void run_part(void *data, size_t part) {
     job *whole = data;
     const operator *of = whole->of;
     long size = of->has_factors ? scratch_size(&whole->first) : TILE * padded(whole->first.k) + 1;
-    long row = start_of(whole, part), end = start_of(whole, part + 1), of_entry = whole->rows / whole->entries;
-    float *memory = malloc(sizeof(float) * size);
+    long row = start_of(whole, part), end = start_of(whole, part + 1), of_each = whole->rows / whole->batch;
+    float *memory = malloc(sizeof(float) * (size + made_size(of, &whole->from, &whole->first)));
     if (!memory) __atomic_store_n(&whole->failed, 1, __ATOMIC_RELAXED);
     for (long next; memory && row < end; row = next) {
         adapter one = whole->first;
-        long entry = row / of_entry;
-        next = least(end, (entry + 1) * of_entry);
-        if (entry) fits(of, whole->given, whole->entries, entry, whole->site, &one); /* as the first does */
+        summands from = whole->from;
+        long at = row / of_each;
+        next = least(end, (at + 1) * of_each);
+        if (at) fits(of, whole->given, at, whole->site, &one, &from); /* as the first does */
+        make(of, &from, &one, memory + size);
         if (whole->is_bare) one.gain = NULL;
         (of->has_factors ? adapt_factors : adapt)(&one, row, next, memory);
     }
@@ -81,14 +85,16 @@ static abi_status *compute(void *data, abi_context *context) {
     tensor given[MOST_INPUTS];
     abi_value *output;
     abi_status *status = NULL;
-    job whole = {.of = of, .given = given, .site = self->site, .rows = 1, .entries = 1};
+    job whole = {.of = of, .given = given, .site = self->site, .rows = 1, .batch = 1};
     whole.first = (adapter){.activation = of->activation, .epsilon = self->epsilon};
     for (int i = 0; i < count_inputs(of); i++)
         if ((status = read_input(api, context, i, given + i))) return status;
     for (size_t axis = 0; axis + 1 < given->rank; axis++) whole.rows *= given->sizes[axis];
-    if (of->is_by_row) whole.entries = given->rank > 1 ? given->sizes[0] : 0;
-    if (!fits(of, given, whole.entries, 0, self->site, &whole.first))
+    if (of->is_of_bank) whole.batch = given->rank ? given->sizes[0] : 0;
+    if (whole.batch && !fits(of, given, 0, self->site, &whole.first, &whole.from))
         return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
+    for (long at = 0; of->is_of_bank && at < whole.batch; at++)
+        if (!has_entry(of, given, at)) return api->create_status(ABI_INVALID_ARGUMENT, "a bank has no such entry");
     if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
     if ((status = api->data_of(output, (void **)&whole.first.y))) return status;
     if (!whole.rows || !whole.first.d) return NULL;
@@ -118,8 +124,8 @@ static abi_status *create(const abi_operator *self, const abi_functions *api, co
     if (!one) return api->create_status(ABI_FAIL, "no memory for an adapter");
     *one = (kernel){.of = of, .api = api};
     abi_status *status = of->kind == NORM ? api->float_of(info, "epsilon", &one->epsilon) : NULL;
-    if (!status && (of->is_by_row || of->is_by_site)) status = api->integer_of(info, "site", &one->site);
-    if (!status && of->kind == NORM && !of->is_by_row) status = make_norm(api, info, one->epsilon, &one->norm);
+    if (!status && (of->is_of_bank || of->is_by_site)) status = api->integer_of(info, "site", &one->site);
+    if (!status && of->kind == NORM && !of->is_of_bank) status = make_norm(api, info, one->epsilon, &one->norm);
     if (status)
         destroy(one);
     else
@@ -131,7 +137,11 @@ static const char *name(const abi_operator *self) { return ((const operator *)se
 static const char *provider(const abi_operator *self) { return (void)self, (const char *)NULL; }
 static size_t inputs(const abi_operator *self) { return count_inputs((const operator *)self); }
 static size_t outputs(const abi_operator *self) { return (void)self, 1; }
-static int type(const abi_operator *self, size_t index) { return (void)self, (void)index, ABI_FLOAT; }
+static int output_type(const abi_operator *self, size_t index) { return (void)self, (void)index, ABI_FLOAT; }
+static int input_type(const abi_operator *self, size_t index) {
+    const operator *of = (const operator *)self;
+    return of->is_of_bank && index == entry_at(of) ? ABI_INTEGER : ABI_FLOAT;
+}
 static int kind(const abi_operator *self, size_t index) { return (void)self, (void)index, ABI_REQUIRED; }
 static int memory(const abi_operator *self, size_t index) { return (void)self, (void)index, ABI_MEMORY_OF_PROVIDER; }
 static int version(const abi_operator *self) { return (void)self, 1; }
@@ -159,9 +169,9 @@ static void release(int *from, int *to) {
 static const abi_operator SHARED = {.version = ABI_VERSION,
                                     .name = name,
                                     .provider = provider,
-                                    .input_type = type,
+                                    .input_type = input_type,
                                     .inputs = inputs,
-                                    .output_type = type,
+                                    .output_type = output_type,
                                     .outputs = outputs,
                                     .destroy = destroy,
                                     .input_kind = kind,
