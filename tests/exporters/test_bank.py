@@ -289,8 +289,9 @@ def test_sites_are_calls(tmp_path: Path, kind: ProjectionKind, norm_style: NormS
     called = [node.op_type for node in model.graph if node.domain == DOMAIN]
     call = "Norm" if norm_style is NormStyle.POST else "Residual"
     assert called == len(adapters[0].config.sites) * [f"{call}_bank_{kind}_gelu_new_bd_bu_b_FLOAT"]
-    made = {str(node.name).removeprefix("compacter/bank/rows/") for node in model.graph if "bank/rows" in str(node.name)}
-    assert {name for name in made if not name.startswith(("head.", "overrides"))} == {"entry"}
+    nodes = [name for node in model.graph if (name := str(node.name)).startswith(bank_input("rows"))]
+    kept = tuple(bank_input(f"rows/{name}") for name in ("head.", "overrides"))
+    assert [name for name in nodes if not name.startswith(kept)] == [bank_input("rows/entry")]
     assert model.metadata_props["compacter.form"] == "sublayer"
 
 

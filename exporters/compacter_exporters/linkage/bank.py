@@ -1,8 +1,8 @@
 """Open a backbone for many adapters at once: each row of a batch names its own.
 
 The adapters' tensors are a few inputs of the graph, stacked over adapters and sites (`compacter_core.linkage.bank`), so
-that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone. Nodes pick the
-rows' entries, and make of them what sites multiply with, once a run; calls (LNK-23) are given the tensors as they are.
+that a bank grows without another graph. `adapter_id` [B] picks an entry for each row; -1 is the backbone. Nodes pick
+the rows' entries, and make of them what sites multiply with, once a run; calls (LNK-23) are given tensors as they are.
 """
 
 from collections.abc import Sequence
