@@ -210,6 +210,14 @@ def test_an_entry_that_is_not_there_is_refused(weights: Weights, entry: int) -> 
 
 
 @pytest.mark.parametrize("weights", OF_BANK)
+def test_numbers_without_rows_are_refused_by_a_bank(weights: Weights) -> None:
+    case = drawn(full(Kind.DELTA, weights), (16, 1, 16), COMPACTER)
+    flat = {"x": case.tensors["x"][:, 0, 0].copy()}
+    with pytest.raises(Exception, match="do not fit together"):  # ONNX Runtime's exceptions share no other base class
+        run(session_of(case.signature), replace(case, tensors={**case.tensors, **flat}))
+
+
+@pytest.mark.parametrize("weights", OF_BANK)
 def test_a_batch_may_have_no_rows(weights: Weights) -> None:
     case = drawn(full(Kind.NORM, weights, has_b=True), (2, 4, 16), COMPACTER)
     none = {name: case.tensors[name][:0] for name in ("x", "r", "entry")}

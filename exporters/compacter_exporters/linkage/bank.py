@@ -5,7 +5,7 @@ that a bank grows without another graph. `adapter_id` [B] picks an entry for eac
 the rows' entries, and make of them what sites multiply with, once a run; calls (LNK-23) are given tensors as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -81,37 +81,33 @@ def _open_model(places: Places, layout: BankLayout) -> None:
     graph = places.model.graph
     rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
     sites = [name for name in neutral if not name.startswith((OVERRIDES, "head."))]
-    tensors = {name: rows.open(name, neutral[name]) for name in sites}
+    tensors = {name: Stack(rows.open(name, neutral[name]), neutral[name].shape[0]) for name in sites}
     replaced = open_slots(rows, places, layout, neutral)
     for layer in places.head:
         _open_layer(rows, places, layer, neutral)
-    if layout.description.has_calls:
-        _call_sites(rows, places, layout, tensors)
-    else:
-        _open_sites(rows, places, layout, {name: rows.pick(name, value) for name, value in tensors.items()})
+    (_call_sites if layout.description.has_calls else _open_sites)(rows, places, layout, tensors)
     scale_behind_norms(rows, places.model, replaced)
     # What the rows picked comes first, so that branches see it too.
     graph.insert_before(graph[0], rows.emitter.nodes)
 
 
-def _open_sites(rows: Rows, places: Places, layout: BankLayout, picked: dict[str, ir.Value]) -> None:
-    """Let the nodes of an adapter stand at all sites, with the tensors that the rows picked, [B, S, ...]."""
-    of_site = _taken_apart(rows, layout, _stacks(rows, places, layout, picked))
+def _open_sites(rows: Rows, places: Places, layout: BankLayout, tensors: Mapping[str, Stack]) -> None:
+    """Let the nodes of an adapter stand at all sites."""
+    of_site = _taken_apart(rows, layout, _picked(rows, places, layout, tensors))
     for place in places.sites():
         _open_site(rows, places, layout, place, of_site[place.site.id])
 
 
-def _stacks(rows: Rows, places: Places, layout: BankLayout, picked: dict[str, ir.Value]) -> dict[str, Stack]:
-    """What the sites read; `BIAS` [B, S, d] for `up.bias` where it is added to the linear's."""
-    counts = {name: array.shape[0] for name, array in layout.entry(None).items()}
-    stacks = {name: Stack(value, counts[name]) for name, value in picked.items()}
+def _picked(rows: Rows, places: Places, layout: BankLayout, tensors: Mapping[str, Stack]) -> dict[str, Stack]:
+    """What the sites read, [B, S, ...]; `BIAS` [B, S, d] for `up.bias` where it is added to the linear's."""
+    stacks = {name: Stack(rows.pick(name, one.value), one.count) for name, one in tensors.items()}
     if takes_bias(layout.config) and all(rows.are_in(place) for place in places.sites()):
         bias, axis = stacks.pop(_UP_BIAS), rows.integers(f"{BIAS}/axis", [2])
         stacks[BIAS] = Stack(rows.emitter.op("Squeeze", [bias.value, axis], BIAS), bias.count)
     return prepare(rows, layout, stacks)
 
 
-def _taken_apart(rows: Rows, layout: BankLayout, stacks: dict[str, Stack]) -> dict[str, dict[str, ir.Value]]:
+def _taken_apart(rows: Rows, layout: BankLayout, stacks: Mapping[str, Stack]) -> dict[str, dict[str, ir.Value]]:
     """The tensors of each site, [B, 1, ...]."""
     parts = {name: rows.split(one.value, one.count, name) for name, one in stacks.items()}
     return {
@@ -144,11 +140,11 @@ def _open_site(rows: Rows, places: Places, layout: BankLayout, place: Place, ten
     insert(emitter, place, delta, bias=tensors.get(BIAS))
 
 
-def _call_sites(rows: Rows, places: Places, layout: BankLayout, tensors: dict[str, ir.Value]) -> None:
+def _call_sites(rows: Rows, places: Places, layout: BankLayout, tensors: Mapping[str, Stack]) -> None:
     """Let calls stand at all sites, which are given the bank's tensors as they are (ONX-55), and the rows' entries."""
     projection = layout.projection
     weights = Weights.of_bank(projection.kind)
-    given = {name.replace(".", "_"): value for name, value in tensors.items()} | {"entry": rows.entry}
+    given = {name.replace(".", "_"): one.value for name, one in tensors.items()} | {"entry": rows.entry}
     if projection.kind.has_rule and projection.shared_phm_rule:
         given |= dict.fromkeys([f"{side}_rule" for side in Side], given.pop("rule"))
     sites = [site.id for site in layout.config.sites]

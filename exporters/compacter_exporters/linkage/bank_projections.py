@@ -36,7 +36,7 @@ class Stack:
     """One of the bank's tensors for all sites.
 
     Args:
-        value: [B, count, ...], the entries that the rows picked.
+        value: [E, count, ...], or [B, count, ...], the entries that the rows picked.
         count: the number of sites, or 1 where they share it.
     """
 

@@ -156,7 +156,7 @@ static void take_projections(inputs_left *left, adapter *into, summands *from) {
     }
 }
 
-/* Whether the entry of a row of the batch is one of the bank; asked when all inputs fit together. */
+/* Whether the entry of a row of the batch is one of the bank; asked of tensors that fit together. */
 static int has_entry(const operator *of, const tensor *given, long row) {
     const tensor *entry = given + entry_at(of);
     int64_t one = ((const int64_t *)entry->data)[row];
@@ -164,7 +164,8 @@ static int has_entry(const operator *of, const tensor *given, long row) {
 }
 
 /* Takes the inputs in their order, of those of several at a row of the batch and a site; returns whether they fit together.
-   What of `into` does not depend on them stays. */
+   What of `into` does not depend on them stays. Where there is no row or no entry, it is given pointers that nobody may
+   follow. */
 static int fits(const operator *of, const tensor *given, int64_t row, int64_t site, adapter *into, summands *from) {
     const tensor *x = given, *r = of->kind == DELTA ? x : x + 1;
     inputs_left left = {.next = r + 1, .of = of, .row = row, .site = site};
@@ -172,8 +173,8 @@ static int fits(const operator *of, const tensor *given, int64_t row, int64_t si
     if (of->is_of_bank && left.fit) {
         const tensor *entry = left.next++;
         left.batch = x->sizes[0], left.entries = left.next->rank ? left.next->sizes[0] : 0;
-        left.fit &= has_sizes(entry, 0, 1, &left.batch) && row < left.batch;
-        if (left.fit) left.entry = ((const int64_t *)entry->data)[row]; /* the caller has looked at it */
+        left.fit &= x->rank > 1 && has_sizes(entry, 0, 1, &left.batch);
+        if (left.fit && row < left.batch && has_entry(of, given, row)) left.entry = ((const int64_t *)entry->data)[row];
     } else if (of->is_by_site) {
         left.sites = left.next->rank ? left.next->sizes[0] : 0;
         left.fit &= site < left.sites;

@@ -91,7 +91,7 @@ static abi_status *compute(void *data, abi_context *context) {
         if ((status = read_input(api, context, i, given + i))) return status;
     for (size_t axis = 0; axis + 1 < given->rank; axis++) whole.rows *= given->sizes[axis];
     if (of->is_of_bank) whole.batch = given->rank ? given->sizes[0] : 0;
-    if (whole.batch && !fits(of, given, 0, self->site, &whole.first, &whole.from))
+    if (!fits(of, given, 0, self->site, &whole.first, &whole.from))
         return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
     for (long at = 0; of->is_of_bank && at < whole.batch; at++)
         if (!has_entry(of, given, at)) return api->create_status(ABI_INVALID_ARGUMENT, "a bank has no such entry");
