@@ -37,29 +37,32 @@ typedef struct {
     adapter first; /* that of the first row of the batch, whose sizes all have */
     summands from;
     int64_t site;
-    long rows, batch, tiles, parts; /* batch: how many have an adapter of their own */
+    long rows, batch, of_each, tiles, parts; /* batch: how many have an adapter of their own, for rows `of_each` */
     int is_bare, failed; /* without an adapter, where the norm is ONNX Runtime's */
 } job;
 
 /* ---- A run. ---- */
 
-/* The first row of a part; parts are whole tiles. */
+static long count_tiles(long rows) { return (rows + TILE - 1) / TILE; }
+
+/* The first row of a part; parts are whole tiles, which have one adapter each. */
 static long start_of(const job *whole, long part) {
-    return least(whole->tiles * part / whole->parts * TILE, whole->rows);
+    long tile = whole->tiles * part / whole->parts, of_each = count_tiles(whole->of_each);
+    return tile / of_each * whole->of_each + tile % of_each * TILE;
 }
 
 static void run_part(void *data, size_t part) {
     job *whole = data;
     const operator *of = whole->of;
     long size = of->has_factors ? scratch_size(&whole->first) : TILE * padded(whole->first.k) + 1;
-    long row = start_of(whole, part), end = start_of(whole, part + 1), of_each = whole->rows / whole->batch;
+    long row = start_of(whole, part), end = start_of(whole, part + 1);
     float *memory = malloc(sizeof(float) * (size + made_size(of, &whole->from, &whole->first)));
     if (!memory) __atomic_store_n(&whole->failed, 1, __ATOMIC_RELAXED);
     for (long next; memory && row < end; row = next) {
         adapter one = whole->first;
         summands from = whole->from;
-        long at = row / of_each;
-        next = least(end, (at + 1) * of_each);
+        long at = row / whole->of_each;
+        next = least(end, (at + 1) * whole->of_each);
         if (at) fits(of, whole->given, at, whole->site, &one, &from); /* as the first does */
         make(of, &from, &one, memory + size);
         if (whole->is_bare) one.gain = NULL;
@@ -99,7 +102,8 @@ static abi_status *compute(void *data, abi_context *context) {
     if ((status = api->data_of(output, (void **)&whole.first.y))) return status;
     if (!whole.rows || !whole.first.d) return NULL;
     whole.is_bare = self->norm.node && !whole.first.k;
-    whole.tiles = (whole.rows + TILE - 1) / TILE;
+    whole.of_each = whole.rows / whole.batch;
+    whole.tiles = whole.batch * count_tiles(whole.of_each);
     whole.parts = count_parts(&whole);
     if (whole.parts == 1)
         run_part(&whole, 0);
