@@ -57,11 +57,11 @@ def attach(
         The adapter, which is also `model.compacter.get(name)`.
 
     Raises:
-        CompacterError: E804 if there is an adapter of that name already, E001 for a name that cannot be and for a
-            pooler that trains beside a pooling, E803 for an unknown architecture or head, E401 and E402 if
-            `config.backbone` describes another model, E211 for a site that the model lacks, E003 for a quantised
-            backbone that has no sketch or a quantised head, E403 for `sketches` of another model. The model is
-            unchanged then.
+        CompacterError: E804 if there is an adapter of that name already, E001 for a name that cannot be, for a pooler
+            that trains beside a pooling, and for a pooling without a head, E803 for an unknown architecture or head,
+            E401 and E402 if `config.backbone` describes another model, E211 for a site that the model lacks, E003 for a
+            quantised backbone that has no sketch or a quantised head, E403 for `sketches` of another model. The model
+            is unchanged then.
     """
     if pooling is not None and train_pooler:
         raise CompacterError(
@@ -74,11 +74,16 @@ def attach(
     check_structure(config.backbone, bound.description)
     overrides = bound.norm_parameters() if train_norms else {}
     with adapters.bare():
+        head = bound.task_head.describe(with_pooler=train_pooler, pooling=pooling) if train_head else None
+        if pooling is not None and head is None:
+            raise CompacterError(
+                ErrorCode.E001, "pooling", value=str(pooling), expected="None, since the adapter has no head to train"
+            )
         config = replace(
             config,
             backbone=config.backbone or bound.description,
             overrides=tuple(Override(name=norm, kind=OverrideKind.NORM) for norm in overrides),
-            head=bound.task_head.describe(with_pooler=train_pooler, pooling=pooling) if train_head else None,
+            head=head,
         )
         found = sketches_of(bound, config, sketches)
         check_replaceable(config, bound)

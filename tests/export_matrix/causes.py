@@ -12,7 +12,8 @@ REFUSED: Final = "An error code of specs/errors.md, what it said of how many cel
 THEIRS: Final = "Another tool fails, or what it made cannot be run, before anything of this project is done to it."
 LOST: Final = """\
 Operators that ONNX Runtime's optimiser makes of the backbone, and of the model with an adapter less often. A head that
-an adapter brings stays in floating point, and so does a layer that an adapter is dissolved in."""
+an adapter brings stays in floating point, and so does a layer that an adapter is dissolved in. Where a head is given at
+run time, its activation follows the choice between its layer and the backbone's, and is no part of a FusedGemm."""
 
 Names = tuple[str, ...]
 _SAID: Final[Names] = ("code", "reason")

@@ -121,6 +121,15 @@ def test_heads_without_a_place_for_it_are_refused(model_type: str, task: str) ->
     assert not hasattr(model, "compacter")
 
 
+@pytest.mark.parametrize("is_base", [True, False])
+def test_a_pooling_without_a_head_is_refused(is_base: bool) -> None:
+    model = tiny_model("bert").base_model if is_base else tiny_model("bert")
+    with pytest.raises(CompacterError, match="pooling") as caught:
+        attach(model, tiny_adapter_config(model), pooling=Pooling.MEAN, train_head=is_base)
+    assert caught.value.code is ErrorCode.E001
+    assert not hasattr(model, "compacter")
+
+
 def test_contradictions_are_refused() -> None:
     model, inputs = tiny_model("bert"), tiny_inputs()
     with pytest.raises(CompacterError, match="train_pooler") as caught:
