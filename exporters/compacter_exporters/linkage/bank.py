@@ -31,7 +31,7 @@ from compacter_exporters.linkage.bank_slots import open_slots
 from compacter_exporters.linkage.insertion import BIAS, insert
 from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
-from compacter_exporters.linkage.values import integers_of
+from compacter_exporters.linkage.values import integers_of, type_of
 from compacter_exporters.rewire import redirect
 from compacter_exporters.weights import Weights
 
@@ -79,7 +79,7 @@ BANK: Final = Opener(Linkage.BANK, _open_models, _can_call)
 def _open_model(places: Places, layout: BankLayout) -> None:
     neutral = layout.entry(None)
     graph = places.model.graph
-    rows = Rows.of(graph, ir.DataType.from_numpy(layout.description.dtype.memory))
+    rows = Rows.of(graph, type_of(layout.description))
     sites = [name for name in neutral if not name.startswith((OVERRIDES, "head."))]
     tensors = {name: Stack(rows.open(name, neutral[name]), neutral[name].shape[0]) for name in sites}
     replaced = open_slots(rows, places, layout, neutral)

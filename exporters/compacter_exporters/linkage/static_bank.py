@@ -21,6 +21,7 @@ from compacter_exporters.linkage.bank_rows import ROWS
 from compacter_exporters.linkage.insertion import BIAS
 from compacter_exporters.linkage.opened import name_of_call
 from compacter_exporters.linkage.static import take_place
+from compacter_exporters.linkage.values import type_of
 
 
 def merge_entry(model: ir.Model, layout: BankLayout, adapter: Adapter) -> None:
@@ -31,7 +32,7 @@ def merge_entry(model: ir.Model, layout: BankLayout, adapter: Adapter) -> None:
     """
     graph = model.graph
     nodes = {str(node.name): node for node in graph}
-    dtype = ir.DataType.from_numpy(layout.description.dtype.memory)
+    dtype = type_of(layout.description)
     emitter = Emitter(graph, "compacter/static", dtype, {})
     _merge_overrides(layout, adapter, nodes, emitter)
     for name in () if adapter.config.head is None else adapter.config.head.layers:

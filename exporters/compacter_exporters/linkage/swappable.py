@@ -24,7 +24,7 @@ from compacter_exporters.linkage.opened import Place, Places
 from compacter_exporters.linkage.opening import Opener, OpenReport, open_file
 from compacter_exporters.linkage.swappable_calls import call_sites
 from compacter_exporters.linkage.swappable_head import open_head
-from compacter_exporters.linkage.values import open_input, open_zeros
+from compacter_exporters.linkage.values import open_input, open_zeros, type_of
 from compacter_exporters.rewire import replace_input
 
 
@@ -90,7 +90,7 @@ def _site_inputs(places: Places, site_id: str, description: Description) -> dict
     """The inputs of a site by their names within it."""
     d, k = description.template.hidden_size, f"{site_id}.k"
     shapes = {"down.weight": (d, k), "down.bias": (k,), "up.weight": (k, d), "up.bias": (d,)}
-    dtype = ir.DataType.from_numpy(description.dtype.memory)
+    dtype = type_of(description)
     return {
         name: open_zeros(places.model.graph, site_input(site_id, name), dtype, shape) for name, shape in shapes.items()
     }

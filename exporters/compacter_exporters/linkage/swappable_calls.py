@@ -14,7 +14,7 @@ from compacter_exporters.calls import emit_open_sublayer
 from compacter_exporters.emitter import Emitter
 from compacter_exporters.graph import Slot, constant_of
 from compacter_exporters.linkage.opened import Places
-from compacter_exporters.linkage.values import integers_of, open_input, open_zeros
+from compacter_exporters.linkage.values import integers_of, open_input, open_zeros, type_of
 from compacter_exporters.norms import Norm
 from compacter_exporters.rewire import replace_input
 from compacter_exporters.weights import Weights
@@ -48,7 +48,7 @@ def call_sites(places: Places, description: Description) -> None:
 
 def _inputs(graph: ir.Graph, description: Description) -> dict[str, ir.Value]:
     """New inputs of the graph for the factors and biases of all sites, by the inputs of calls."""
-    S, d, dtype = len(description.template.sites), description.template.hidden_size, _dtype(description)
+    S, d, dtype = len(description.template.sites), description.template.hidden_size, type_of(description)
     m, n, w, k, v = (f"{ALL_SITES}.{name}" for name in "mnwkv")
     shapes = {
         "down.left": (S, m, w),
@@ -70,13 +70,13 @@ def _open_norms(graph: ir.Graph, description: Description) -> Vectors:
     for part, names in site_norms(description.template).items():
         default = np.stack([description.replaced(Part.OVERRIDE, name) for name in names])
         name = site_input(ALL_SITES, f"norm.{part}")
-        values[part] = open_input(graph, name, default, _dtype(description), [*default.shape])
+        values[part] = open_input(graph, name, default, type_of(description), [*default.shape])
     return values
 
 
 def _constant_norms(places: Places, description: Description) -> Vectors:
     """The norms as the backbone has them, where all sites of the model have one with constant vectors behind them."""
-    template, dtype = description.template, _dtype(description)
+    template, dtype = description.template, type_of(description)
     found = {place.site.id: _vectors(place.around.norm, dtype) for place in places.sites()}
     if not all(found.values()):
         return {}
@@ -120,7 +120,3 @@ def _read_row(places: Places, slot: Slot, rows: ir.Value, index: int) -> None:
     value = emitter.op("Gather", [rows, row], "read", attributes={"axis": 0})
     graph.insert_before(slot.node, emitter.nodes)
     replace_input(slot.node, slot.index, value)
-
-
-def _dtype(description: Description) -> ir.DataType:
-    return ir.DataType.from_numpy(description.dtype.memory)

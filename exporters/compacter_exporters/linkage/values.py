@@ -6,7 +6,13 @@ import numpy as np
 import onnx_ir as ir
 
 from compacter_core.adapter import Array
+from compacter_core.linkage.description import Description
 from compacter_exporters.emitter import Emitter
+
+
+def type_of(description: Description) -> ir.DataType:
+    """The type of an open graph's inputs for adapters."""
+    return ir.DataType.from_numpy(description.dtype.memory)
 
 
 def open_input(graph: ir.Graph, name: str, default: Array, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
