@@ -224,10 +224,11 @@ def test_a_batch_may_have_no_rows(weights: Weights) -> None:
     assert session_of(case.signature).run(None, {**case.tensors, **none})[0].shape == (0, 4, 16)
 
 
-def test_numbers_that_no_block_has_are_refused() -> None:
+@pytest.mark.parametrize("weights", [Weights.FACTORS, Weights.BANK_PHM, Weights.BANK_LPHM])
+def test_numbers_that_no_block_has_are_refused(weights: Weights) -> None:
     """Four blocks of four numbers are not 17."""
-    signature = full(Kind.NORM, Weights.FACTORS, has_b=True)
-    blocks, whole = (Case.drawn(signature, (4, d), COMPACTER) for d in (16, 17 * 4))
+    signature = full(Kind.NORM, weights, has_b=True)
+    blocks, whole = (drawn(signature, (4, 2, d), COMPACTER) for d in (16, 17 * 4))
     for name in ("x", "r", "up_bias", "bias", "gain", "shift"):
         blocks.tensors[name] = whole.tensors[name][..., :17].copy()
     with pytest.raises(Exception, match="do not fit together"):  # ONNX Runtime's exceptions share no other base class
