@@ -224,6 +224,25 @@ def test_a_batch_may_have_no_rows(weights: Weights) -> None:
     assert session_of(case.signature).run(None, {**case.tensors, **none})[0].shape == (0, 4, 16)
 
 
+@pytest.mark.parametrize("weights", [Weights.BANK_PHM, Weights.BANK_LPHM])
+def test_a_rule_without_numbers_is_refused(weights: Weights) -> None:
+    case = drawn(full(Kind.NORM, weights, has_b=True), (3, 4, 16), COMPACTER)
+    axes = case.tensors["down_rule"].ndim - 2
+    none = dict.fromkeys(("down_rule", "up_rule"), np.zeros((ENTRIES, 1, *[0] * axes), np.float32))
+    with pytest.raises(Exception, match="do not fit together"):  # ONNX Runtime's exceptions share no other base class
+        run(session_of(case.signature), replace(case, tensors={**case.tensors, **none}))
+
+
+@pytest.mark.parametrize("side", Side)
+def test_columns_that_are_no_multiple_of_the_summands_are_refused(side: Side) -> None:
+    """Five for n = 4."""
+    case = drawn(full(Kind.NORM, Weights.BANK_LPHM, has_b=True), (3, 4, 16), COMPACTER)
+    left, right = (case.tensors[f"{side}_{name}"] for name in ("left", "right"))
+    odd = {f"{side}_left": left[..., [0, 1, 2, 3, 0]], f"{side}_right": right[..., [0, 1, 2, 3, 0], :]}
+    with pytest.raises(Exception, match="do not fit together"):  # ONNX Runtime's exceptions share no other base class
+        run(session_of(case.signature), replace(case, tensors={**case.tensors, **odd}))
+
+
 @pytest.mark.parametrize("weights", [Weights.FACTORS, Weights.BANK_PHM, Weights.BANK_LPHM])
 def test_numbers_that_no_block_has_are_refused(weights: Weights) -> None:
     """Four blocks of four numbers are not 17."""

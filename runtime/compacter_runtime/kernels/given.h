@@ -142,7 +142,7 @@ static void take_lphm(inputs_left *left, adapter *into, summands *from) {
     into->w_up = last_size(left, 0, 0);
     from->s = matrix(left, q, into->w_up);
     into->right = matrix(left, into->w_up, m);
-    left->fit &= into->w_down % n == 0 && into->w_up % n == 0;
+    left->fit = left->fit && into->w_down % n == 0 && into->w_up % n == 0;
 }
 
 static void take_projections(inputs_left *left, adapter *into, summands *from) {

@@ -76,8 +76,9 @@ static long count_parts(const job *whole) {
     const adapter *of = &whole->first;
     double products = 2.0 * whole->rows * of->d * (of->k + 1);
     if (whole->of->has_factors) products = (double)whole->rows * of->d * (of->w_down + of->w_up + PASSES);
-    long parts = 1;
-    while (2 * parts <= whole->tiles && 2 * parts * PRODUCTS_OF_A_PART <= products) parts *= 2;
+    /* Weights that are multiplied out for a row of the batch are so once. */
+    long parts = 1, most = whole->of->weights == BANK_PHM ? whole->batch : whole->tiles;
+    while (2 * parts <= most && 2 * parts * PRODUCTS_OF_A_PART <= products) parts *= 2;
     return parts;
 }
 
