@@ -76,11 +76,13 @@ _BASES: Final = ("backbone", "exported", "merged", "kernels", "bank")
 
 
 def sizes_in_memory(models: Models) -> dict[str, int]:
-    """Bytes of one resident adapter of the bank, and of its file."""
+    """Bytes of one resident adapter of the bank, and of its file, of which a part is the description of its tensors."""
     metadata = open_session(models, Arm.BANK).get_modelmeta().custom_metadata_map
     layout = BankLayout(read_description(metadata))
-    resident = sum(array.nbytes for array in layout.entry(models.adapter()).values())
-    return {"resident_bytes": resident, "file_bytes": models.file.stat().st_size}
+    adapter = models.adapter()
+    resident = sum(array.nbytes for array in layout.entry(adapter).values())
+    tensors = sum(array.nbytes for array in adapter.tensors.values())
+    return {"resident_bytes": resident, "tensor_bytes": tensors, "file_bytes": models.file.stat().st_size}
 
 
 def as_text(figures: Mapping[str, Mapping[Arm, Row]]) -> str:

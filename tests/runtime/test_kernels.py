@@ -79,7 +79,7 @@ def test_every_operator_is_within_its_bound(case: Case) -> None:
     ("shape", "sizes"),
     [
         ((4, 250, 384), COMPACTER),
-        ((7, 43, 768), Sizes(ProjectionKind.LPHM, n=4, q=6)),
+        ((7, 43, 768), Sizes(ProjectionKind.LPHM, n=4, q=6, r=2)),
         ((2, 35, 240), Sizes(ProjectionKind.LPHM, n=12, q=8, r=2)),
         ((2, 1, 8192), Sizes(ProjectionKind.LOW_RANK, q=257, r=5)),
     ],
@@ -152,10 +152,15 @@ def test_numbers_that_are_none_stay_in_their_rows(activation: Activation, weight
 @pytest.mark.parametrize("weights", OF_BANK)
 def test_rows_may_share_vectors_or_have_their_own(weights: Weights) -> None:
     case = drawn(full(Kind.NORM, weights), (3, 8, 24), COMPACTER)
-    expected = run(session_of(case.signature), case)
-    own = {name: np.stack([case.tensors[name][np.newaxis]] * 3) for name in ("gain", "shift")}
-    got = run(session_of(case.signature), replace(case, tensors={**case.tensors, **own}))
-    np.testing.assert_array_equal(got, expected)
+    session = session_of(case.signature)
+    own = {
+        name: np.stack([case.tensors[name][np.newaxis] * (1 + row) for row in range(3)]) for name in ("gain", "shift")
+    }
+    got = run(session, replace(case, tensors={**case.tensors, **own}))
+    for row in range(3):
+        shared = {name: vectors[row, 0] for name, vectors in own.items()}
+        expected = run(session, replace(case, tensors={**case.tensors, **shared}))
+        np.testing.assert_array_equal(got[row], expected[row])
 
 
 @pytest.mark.parametrize("weights", Weights)
