@@ -64,7 +64,7 @@ def test_all_sessions_are_opened_again_for_every_opening_in_another_order(seen: 
     openings = [seen["opened"][start : start + size] for start in range(0, len(seen["opened"]), size)]
     orders = [tuple(dict.fromkeys(arm for arm, _ in opening)) for opening in openings]
     assert [set(order) for order in orders] == [set(ARMS)] * 3
-    assert len(set(orders)) == 3
+    assert len(set(orders)) > 1  # drawn: two of three may be the same
     assert [[alive for _, alive in opening] for opening in openings] == [list(range(size))] * 3
     assert seen["left_open"] == 0
 
