@@ -65,7 +65,11 @@ def attach(
     """
     if pooling is not None and train_pooler:
         raise CompacterError(
-            ErrorCode.E001, "train_pooler", value=True, expected=f"False, since the pooling {pooling} leaves it out"
+            ErrorCode.E001,
+            "train_pooler",
+            value=True,
+            expected=f"False, since the pooling {pooling} leaves it out",
+            remedy="Leave one of the two out.",
         )
     adapters = Adapters.of(model, binding)
     name = name or config.name
@@ -77,7 +81,11 @@ def attach(
         head = bound.task_head.describe(with_pooler=train_pooler, pooling=pooling) if train_head else None
         if pooling is not None and head is None:
             raise CompacterError(
-                ErrorCode.E001, "pooling", value=str(pooling), expected="None, since the adapter has no head to train"
+                ErrorCode.E001,
+                "pooling",
+                value=str(pooling),
+                expected="None, since the adapter has no head to train",
+                remedy="Leave the pooling out, or attach to a model with a head and train that.",
             )
         config = replace(
             config,

@@ -204,13 +204,18 @@ def _call(
     signature = Signature(
         kind, site.non_linearity, dense.bd is not None, dense.bu is not None, emitter.dtype, weights=weights
     )
-    down: dict[str, Array | None] = {"down.weight": dense.Wd}
-    up: dict[str, Array | None] = {"up.weight": dense.Wu}
-    if weights is Weights.FACTORS:
-        down = {"down.left": factors.left, "down.mixing": factors.mix_down}
-        up = {"up.mixing": factors.mix_up, "up.right": factors.right}
-    tensors = down | {"down.bias": dense.bd} | up | {"up.bias": dense.bu}
-    given = [emitter.constant(name, array) for name, array in tensors.items() if array is not None]
+    tensors: dict[str, Array | None] = {
+        "down_weight": dense.Wd,
+        "down_left": factors.left,
+        "down_mixing": factors.mix_down,
+        "down_bias": dense.bd,
+        "up_weight": dense.Wu,
+        "up_mixing": factors.mix_up,
+        "up_right": factors.right,
+        "up_bias": dense.bu,
+    }
+    own = [(name, array) for name in signature.inputs if (array := tensors.get(name)) is not None]
+    given = [emitter.constant(name.replace("_", "."), array) for name, array in own]
     return _call_of(model, emitter, signature, [*read, *given, *_vectors_of(norm).values()], _epsilon(norm))
 
 

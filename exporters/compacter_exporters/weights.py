@@ -124,30 +124,30 @@ def of_site(emitter: Body, weights: Weights, given: Mapping[str, ir.Value]) -> d
 def multiplied_out(emitter: Body, weights: Weights, side: Side, given: Mapping[str, ir.Value]) -> ir.Value:
     """W [in, out] of a projection, or [B, in, out] of rows, from the inputs of a function as `of_site` has them."""
     tensors = {name.removeprefix(f"{side.value}_"): given[name] for name in weights.inputs(side)}
+    if weights is Weights.DENSE:
+        return tensors["weight"]
+    if not weights.are_of_bank:
+        blocks = emitter.op("MatMul", list(tensors.values()), f"{side}/blocks")
+        axis = 2 if side is Side.DOWN else 1  # Reshape would need to know k, which may be 0
+        return emitter.op("Flatten", [blocks], f"{side}/weight", attributes={"axis": axis})
+    d = emitter.size(given["x"], -1, f"{side}/d")
     match weights:
-        case Weights.DENSE:
-            return tensors["weight"]
-        case Weights.FACTORS | Weights.FACTORS_OF_SITES:
-            blocks = emitter.op("MatMul", list(tensors.values()), f"{side}/blocks")
-            axis = 2 if side is Side.DOWN else 1  # Reshape would need to know k, which may be 0
-            return emitter.op("Flatten", [blocks], f"{side}/weight", attributes={"axis": axis})
-        case Weights.BANK_DENSE:
-            W = tensors["weight"]
         case Weights.BANK_LOW_RANK:
             W = emitter.op("MatMul", [tensors["left"], tensors["right"]], f"{side}/product")
         case Weights.BANK_PHM:
-            W = _sum_of_products(emitter, side, given["x"], A=tensors["rule"], W=tensors["weight"])
+            W = _sum_of_products(emitter, side, d, A=tensors["rule"], W=tensors["weight"])
         case Weights.BANK_LPHM:
             W = _sum_of_thin_products(emitter, side, A=tensors["rule"], s=tensors["left"], t=tensors["right"])
-    d = emitter.size(given["x"], -1, f"{side}/hidden")
+        case _:
+            W = tensors["weight"]
     shape = (0, d, -1) if side is Side.DOWN else (0, -1, d)
     return emitter.reshaped(W, *shape, name=f"{side}/weight")
 
 
-def _sum_of_products(emitter: Body, side: Side, x: ir.Value, *, A: ir.Value, W: ir.Value) -> ir.Value:
+def _sum_of_products(emitter: Body, side: Side, d: ir.Value, *, A: ir.Value, W: ir.Value) -> ir.Value:
     """sum_i A_i[a, b] W_i[p, j] as [B, a, p, b, j], of [B, 1, (a, b), i] and [B, 1, i, (p, j)]."""
     integers, n = emitter.integers(), emitter.size(A, 3, f"{side}/n")
-    m = integers.op("Div", [emitter.size(x, -1, f"{side}/d"), n], f"{side}/m")
+    m = integers.op("Div", [d, n], f"{side}/m")
     blocks = emitter.op("MatMul", [A, W], f"{side}/blocks")
     apart = emitter.reshaped(
         blocks, *((0, n, n, m, -1) if side is Side.DOWN else (0, n, n, -1, m)), name=f"{side}/apart"

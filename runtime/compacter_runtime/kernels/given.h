@@ -86,6 +86,10 @@ static int is_like(const tensor *one, const tensor *other) {
     return one->rank == other->rank && !memcmp(one->sizes, other->sizes, sizeof(int64_t) * one->rank);
 }
 
+static void take_bd(inputs_left *left, adapter *into) {
+    if (left->of->has_bd) into->bd = vector(left, into->k);
+}
+
 static void take_factors(inputs_left *left, adapter *into) {
     int64_t d = into->d, m = last_size(left, 0, 1), n = m ? d / m : 0, w = last_size(left, 0, 0), k = last_size(left, 1, 0);
     left->fit &= n * m == d;
@@ -93,7 +97,7 @@ static void take_factors(inputs_left *left, adapter *into) {
     into->m = m, into->k = k, into->w_down = w;
     into->left = matrix(left, m, w);
     into->mix_down = block(left, 3, (int64_t[]){n, w, k});
-    if (left->of->has_bd) into->bd = vector(left, k);
+    take_bd(left, into);
     into->w_up = w = last_size(left, 0, 0);
     into->mix_up = block(left, 3, (int64_t[]){k, n, w});
     into->right = matrix(left, w, m);
@@ -102,7 +106,7 @@ static void take_factors(inputs_left *left, adapter *into) {
 static void take_weights(inputs_left *left, adapter *into) {
     into->k = last_size(left, 0, 0);
     into->Wd = matrix(left, into->d, into->k);
-    if (left->of->has_bd) into->bd = vector(left, into->k);
+    take_bd(left, into);
     into->Wu = matrix(left, into->k, into->d);
 }
 
@@ -111,7 +115,7 @@ static void take_low_rank(inputs_left *left, adapter *into) {
     into->w_down = last_size(left, 0, 0);
     into->left = matrix(left, into->d, into->w_down);
     into->mix_down = matrix(left, into->w_down, into->k);
-    if (left->of->has_bd) into->bd = vector(left, into->k);
+    take_bd(left, into);
     into->w_up = last_size(left, 0, 0);
     into->mix_up = matrix(left, into->k, into->w_up);
     into->right = matrix(left, into->w_up, into->d);
@@ -123,7 +127,7 @@ static void take_phm(inputs_left *left, adapter *into, summands *from) {
     from->n = n, into->k = n * q;
     from->A_down = matrix(left, n * n, n);
     from->W_down = matrix(left, n, m * q);
-    if (left->of->has_bd) into->bd = vector(left, into->k);
+    take_bd(left, into);
     from->A_up = matrix(left, n * n, n);
     from->W_up = matrix(left, n, q * m);
 }
@@ -137,7 +141,7 @@ static void take_lphm(inputs_left *left, adapter *into, summands *from) {
     into->w_down = last_size(left, 0, 0);
     into->left = matrix(left, m, into->w_down);
     from->t = matrix(left, into->w_down, q);
-    if (left->of->has_bd) into->bd = vector(left, into->k);
+    take_bd(left, into);
     from->A_up = block(left, 6, axes);
     into->w_up = last_size(left, 0, 0);
     from->s = matrix(left, q, into->w_up);
@@ -156,11 +160,14 @@ static void take_projections(inputs_left *left, adapter *into, summands *from) {
     }
 }
 
-/* Whether the entry of a row of the batch is one of the bank; asked of tensors that fit together. */
-static int has_entry(const operator *of, const tensor *given, long row) {
-    const tensor *entry = given + entry_at(of);
-    int64_t one = ((const int64_t *)entry->data)[row];
-    return 0 <= one && one < entry[1].sizes[0];
+/* The entry that a row of the batch has, and whether it is one of the bank. */
+static int64_t entry_of(const operator *of, const tensor *given, int64_t row) {
+    return ((const int64_t *)given[entry_at(of)].data)[row];
+}
+
+static int has_entry(const operator *of, const tensor *given, int64_t row) {
+    int64_t entry = entry_of(of, given, row);
+    return 0 <= entry && entry < given[entry_at(of) + 1].sizes[0];
 }
 
 /* Takes the inputs in their order, of those of several at a row of the batch and a site; returns whether they fit together.
@@ -174,7 +181,7 @@ static int fits(const operator *of, const tensor *given, int64_t row, int64_t si
         const tensor *entry = left.next++;
         left.batch = x->sizes[0], left.entries = left.next->rank ? left.next->sizes[0] : 0;
         left.fit &= x->rank > 1 && has_sizes(entry, 0, 1, &left.batch);
-        if (left.fit && row < left.batch && has_entry(of, given, row)) left.entry = ((const int64_t *)entry->data)[row];
+        if (left.fit && row < left.batch && has_entry(of, given, row)) left.entry = entry_of(of, given, row);
     } else if (of->is_by_site) {
         left.sites = left.next->rank ? left.next->sizes[0] : 0;
         left.fit &= site < left.sites;

@@ -82,6 +82,15 @@ static long count_parts(const job *whole) {
     return parts;
 }
 
+static abi_status *no_entry(const operator *of, const tensor *given, long row, const abi_functions *api) {
+    char message[160];
+    long long last = given[entry_at(of) + 1].sizes[0] - 2;
+    snprintf(message, sizeof message,
+             "row %ld has the adapter_id %lld, which the bank does not have; expected: -1 for no adapter, to %lld", row,
+             (long long)entry_of(of, given, row) - 1, last);
+    return api->create_status(ABI_INVALID_ARGUMENT, message);
+}
+
 static abi_status *compute(void *data, abi_context *context) {
     const kernel *self = data;
     const operator *of = self->of;
@@ -98,7 +107,7 @@ static abi_status *compute(void *data, abi_context *context) {
     if (!fits(of, given, 0, self->site, &whole.first, &whole.from))
         return api->create_status(ABI_INVALID_ARGUMENT, "the tensors of an adapter and its input do not fit together");
     for (long at = 0; of->is_of_bank && at < whole.batch; at++)
-        if (!has_entry(of, given, at)) return api->create_status(ABI_INVALID_ARGUMENT, "a bank has no such entry");
+        if (!has_entry(of, given, at)) return no_entry(of, given, at, api);
     if ((status = api->output(context, 0, given->sizes, given->rank, &output))) return status;
     if ((status = api->data_of(output, (void **)&whole.first.y))) return status;
     if (!whole.rows || !whole.first.d) return NULL;
