@@ -18,9 +18,10 @@ from adapters import CompacterConfig
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.inference_models import Arm, Precision
+from benchmarks.inference_choices import Arm
 from compacter_core.config import AdapterConfig
 from compacter_core.format.reader import load_adapter
+from compacter_exporters.optimise.choices import Precision
 from compacter_exporters.quiet import quiet
 
 _SHAPE = (2, 8)

@@ -11,8 +11,10 @@ from typing import Any, Final
 import numpy as np
 from tqdm import trange
 
-from benchmarks.inference_arms import Call, calls_of
-from benchmarks.inference_models import VOCABULARY, Arm, Models
+from benchmarks.inference_choices import Arm
+from benchmarks.inference_models import Models
+from benchmarks.inference_sessions import PLAIN, Call, Setup, calls_of
+from benchmarks.inference_source import VOCABULARY
 from compacter_exporters.optimise.measuring import rounds
 
 Times = Mapping[Arm, Sequence[float]]
@@ -30,14 +32,14 @@ class Plan:
         seconds: for each shape, in all openings together; three rounds an opening are run however long they take.
         openings: how often the sessions are opened.
         clock: key of `CLOCKS`.
-        without: names of ONNX Runtime's optimisers that are switched off.
+        setup: how sessions are opened.
     """
 
     shapes: Mapping[str, tuple[int, int]]
     seconds: float
     openings: int
     clock: str = "wall"
-    without: tuple[str, ...] = ()
+    setup: Setup = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def measure(models: Models, arms: Sequence[Arm], plan: Plan) -> dict[str, list[T
 
 def _opening(models: Models, arms: Sequence[Arm], plan: Plan, generator: np.random.Generator) -> dict[str, Times]:
     """Open all sessions, measure every shape, and close the sessions, which nothing else refers to."""
-    calls = calls_of(models, arms, plan.without, max(batch for batch, _ in plan.shapes.values()), generator)
+    calls = calls_of(models, arms, plan.setup, max(batch for batch, _ in plan.shapes.values()), generator)
     return {name: _times(calls, shape, plan, generator) for name, shape in plan.shapes.items()}
 
 

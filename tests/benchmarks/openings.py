@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from benchmarks.inference_arms import open_session, share_pool
-from benchmarks.inference_models import Arm, Models, Precision
+from benchmarks.inference_choices import Arm
+from benchmarks.inference_models import CpuModels
+from benchmarks.inference_sessions import open_session, share_pool
+from benchmarks.inference_source import Source
 from benchmarks.inference_times import Plan, measure
+from compacter_exporters.optimise.choices import Precision
 from compacter_exporters.optimise.measuring import timed_session
 
 ARMS = (Arm.BACKBONE, Arm.MERGED, Arm.SWAPPABLE, Arm.BANK, Arm.ROWS)
@@ -24,11 +27,11 @@ _THREADS = 2
 _X = {name: np.ones((1, 32), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
-class Observed(Models):
+class Observed(CpuModels):
     """Models that note which graph was asked for, and how many sessions were open at that moment."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, "tiny", Precision.FP32)
+        super().__init__(Source(directory, "tiny"), Precision.FP32)
         self.opened: list[tuple[Arm, int]] = []
 
     def path(self, arm: Arm) -> Path:

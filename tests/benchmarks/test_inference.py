@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import inference
-from benchmarks.inference_arms import SESSIONS
-from benchmarks.inference_models import Arm, Models, Precision
+from benchmarks.inference_choices import PRECISIONS, Arm
+from benchmarks.inference_models import Models
+from benchmarks.inference_sessions import SESSIONS
 from benchmarks.inference_times import Ratio, Times, figures_of
 from compacter_core.cli.main import main
+from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.verify import verify
 from tests.benchmarks.openings import ARMS, SHAPES
 
@@ -42,10 +44,10 @@ def _seen(tiny: dict[Precision, Models]) -> Any:
 
 
 def directory_of(tiny: dict[Precision, Models]) -> Path:
-    return tiny[Precision.FP32].file.parents[1]
+    return tiny[Precision.FP32].source.directory
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", PRECISIONS[Target.CPU])
 @pytest.mark.parametrize("arm", CPU_GRAPHS)
 def test_graphs_for_cpus_are_those_that_graft_writes(
     tiny: dict[Precision, Models], precision: Precision, arm: Arm
@@ -54,9 +56,9 @@ def test_graphs_for_cpus_are_those_that_graft_writes(
     backbone, measured = models.path(Arm.BACKBONE), models.path(arm)
     written = measured.with_name(f"written-{measured.name}")
     options = ["--target", "cpu", "--linkage", *CPU_GRAPHS[arm]]
-    assert main(["graft", str(backbone), str(models.file), "-o", str(written), *options]) == 0
+    assert main(["graft", str(backbone), str(models.source.file), "-o", str(written), *options]) == 0
     assert measured.read_bytes() == written.read_bytes()
-    assert verify(measured, models.file).ok
+    assert verify(measured, models.source.file).ok
 
 
 def test_all_sessions_are_opened_again_for_every_opening_in_another_order(seen: Any) -> None:
@@ -138,7 +140,7 @@ def test_the_command(tiny: dict[Precision, Models], options: list[str], said: di
         assert rows[Arm.BACKBONE]["ratios"]["exported"] == {"median": 1.0, "lowest": 1.0, "highest": 1.0}
         bases = {"backbone", "exported", "merged", "kernels", "bank"}
         assert {arm for arm, row in rows.items() if set(row["ratios"]) == bases} == {
-            arm for arm in Arm if arm not in (Arm.ROWS, Arm.ADAPTERHUB, Arm.ADAPTERHUB_FUSED)
+            arm for arm in tiny[Precision.FP32].arms if arm.is_usual
         }
 
 
