@@ -4,26 +4,18 @@
 
 #include "bank.h"
 
-#define MAX_RANK 8
-
 typedef struct {
     void *data;
-    int64_t sizes[MAX_RANK];
+    const int64_t *sizes; /* ONNX Runtime's own, which are there as long as the input is */
     size_t rank;
 } tensor;
 
 static abi_status *read_input(const abi_functions *api, const abi_context *context, size_t index, tensor *into) {
     const abi_value *value;
-    void *shape;
+    int type;
     abi_status *status = api->input(context, index, &value);
     if (!status) status = api->data_of((abi_value *)value, &into->data);
-    if (!status) status = api->shape_of(value, &shape);
-    if (status) return status;
-    status = api->rank_of(shape, &into->rank);
-    if (!status && into->rank > MAX_RANK) status = api->create_status(ABI_INVALID_ARGUMENT, "too many axes");
-    if (!status) status = api->sizes_of(shape, into->sizes, into->rank);
-    api->release_shape(shape);
-    return status;
+    return status ? status : api->sizes_of(value, &type, &into->sizes, &into->rank);
 }
 
 /* The inputs that are still to be taken, for one row of the batch, its entry in a bank, and one of the sites. */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 18 /* of ONNX Runtime 1.18, since which operators may write into the memory of an input */
+#define ABI_VERSION 24 /* of ONNX Runtime 1.24, since which the sizes of a value can be had without copying them */
 
 enum { ABI_FLOAT = 1, ABI_INTEGER = 7, ABI_REQUIRED = 0, ABI_INVALID_ARGUMENT = 2, ABI_FAIL = 1 };
 enum { ABI_MEMORY_OF_PROVIDER = 0, ABI_DEVICE_ALLOCATOR = 0 };
@@ -30,12 +30,7 @@ typedef struct {
                                 abi_value **value);
     abi_gap gap_50[1];
     abi_status *(*data_of)(abi_value *value, void **data);
-    abi_gap gap_52[9];
-    abi_status *(*rank_of)(const void *shape, size_t *rank);
-    abi_status *(*sizes_of)(const void *shape, int64_t *sizes, size_t rank);
-    abi_gap gap_63[2];
-    abi_status *(*shape_of)(const abi_value *value, void **shape);
-    abi_gap gap_66[3];
+    abi_gap gap_52[17];
     abi_status *(*create_memory)(int allocator, int type, void **memory);
     abi_gap gap_70[15];
     abi_status *(*float_of)(const void *info, const char *attribute, float *value);
@@ -47,9 +42,7 @@ typedef struct {
     void (*release_memory)(void *memory);
     abi_gap gap_95[1];
     void (*release_value)(abi_value *value);
-    abi_gap gap_97[2];
-    void (*release_shape)(void *shape);
-    abi_gap gap_100[111];
+    abi_gap gap_97[114];
     abi_status *(*create_attribute)(const char *name, const void *data, int length, int type, void **attribute);
     void (*release_attribute)(void *attribute);
     abi_status *(*create_node)(const void *info, const char *operator, const char *domain, int version, const char **types,
@@ -60,17 +53,19 @@ typedef struct {
     void (*release_node)(void *node);
     abi_gap gap_216[58];
     abi_status *(*parallel_for)(const abi_context *context, abi_task task, size_t tasks, size_t batches, void *data);
+    abi_gap gap_275[139];
+    abi_status *(*sizes_of)(const abi_value *value, int *type, const int64_t **sizes, size_t *rank);
 } abi_functions;
 
 _Static_assert(offsetof(abi_functions, create_value) == 49 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, data_of) == 51 * sizeof(abi_gap), "a place in the table");
-_Static_assert(offsetof(abi_functions, shape_of) == 65 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, create_memory) == 69 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, integer_of) == 86 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, output) == 91 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, release_value) == 96 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, create_attribute) == 211 * sizeof(abi_gap), "a place in the table");
 _Static_assert(offsetof(abi_functions, parallel_for) == 274 * sizeof(abi_gap), "a place in the table");
+_Static_assert(offsetof(abi_functions, sizes_of) == 414 * sizeof(abi_gap), "a place in the table");
 
 typedef struct {
     const abi_functions *(*functions)(uint32_t version); /* NULL for an older ONNX Runtime */

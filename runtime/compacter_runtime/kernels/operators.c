@@ -222,7 +222,7 @@ static void make_domain(void) {
 /* What ONNX Runtime calls when the library is registered with a session's options. */
 abi_status *RegisterCustomOps(void *session_options, const abi_base *base) {
     const abi_functions *api = base->functions(ABI_VERSION);
-    if (!api) return base->functions(1)->create_status(ABI_FAIL, "kernels of adapters need ONNX Runtime 1.18 or newer");
+    if (!api) return base->functions(1)->create_status(ABI_FAIL, "kernels of adapters need ONNX Runtime 1.24 or newer");
     functions = api;
     pthread_once(&once, make_domain);
     return made ? api->create_status(ABI_FAIL, "the kernels of adapters cannot be registered")
