@@ -1,7 +1,8 @@
 """C kernels for the functions of grafted models, as operators of ONNX Runtime.
 
 ONNX Runtime takes a registered operator in the place of the model's own function of that name; without, it runs what
-the function consists of, which is slower. The C is compiled at the first use, as `compacter_core.native` describes.
+the function consists of, which is slower. The C is compiled at the first use, as `compacter_core.native` describes,
+and needs ONNX Runtime 1.24.
 """
 
 import logging
