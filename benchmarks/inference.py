@@ -119,7 +119,10 @@ def _count(text: str) -> int:
 
 def _shape(text: str) -> tuple[int, int]:
     """Rows and tokens."""
-    batch, length = map(_count, text.split("x"))
+    try:
+        batch, length = map(_count, text.split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows and one of tokens, as 8x128") from error
     return batch, length
 
 
@@ -135,9 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         help="; ".join(f"{target}: {', '.join(of_target)}" for target, of_target in PRECISIONS.items()),
     )
     parser.add_argument("--cuda-graphs", action="store_true", help="replay what was captured; --target cuda")
-    parser.add_argument(
-        "--shapes", nargs="+", type=_shape, default=[(1, 32), (1, 128), (8, 128)], metavar="BATCHxLENGTH"
-    )
+    parser.add_argument("--shapes", nargs="+", type=_shape, default=_SHAPES, metavar="BATCHxLENGTH")
     parser.add_argument("--arms", type=Arm, nargs="+", choices=list(Arm), metavar="ARM")
     parser.add_argument("--seconds", type=float, default=20.0, help="per shape (default: %(default)s)")
     parser.add_argument(

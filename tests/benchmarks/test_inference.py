@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from benchmarks import inference
 from benchmarks.inference_choices import PRECISIONS, Arm
 from benchmarks.inference_models import Models
-from benchmarks.inference_sessions import SESSIONS
+from benchmarks.inference_sessions import SESSIONS, open_session
 from benchmarks.inference_times import Ratio, Times, figures_of
 from compacter_core.cli.main import main
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_exporters.verify import verify
 from tests.benchmarks.openings import ARMS, SHAPES
@@ -150,9 +151,25 @@ def test_the_command_makes_the_models_that_it_needs_before_sessions_share_thread
     assert set(found["shapes"]["2x3"]) == {Arm.ROWS}
 
 
-@pytest.mark.parametrize("openings", ["0", "-1", "many"])
-def test_there_is_an_opening(openings: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["inference", "--openings", openings])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--openings", openings] for openings in ("0", "-1", "many")),
+        *(["--shapes", shape] for shape in ("8", "0x4", "4x-1", "1x2x3", "axb")),
+    ],
+)
+def test_there_is_an_opening_and_a_shape(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", *words])
     with pytest.raises(SystemExit) as stop:
         inference.main()
     assert stop.value.code == 2
+    assert f"argument {words[0]}" in capsys.readouterr().err
+
+
+def test_a_session_that_cannot_be_opened_is_said_with_its_arm(tiny: dict[Precision, Models]) -> None:
+    """This process has no pool for sessions to share."""
+    with pytest.raises(CompacterError, match="cannot be opened") as caught:
+        open_session(tiny[Precision.FP32], Arm.MERGED)
+    assert (caught.value.code, caught.value.value) == (ErrorCode.E704, Arm.MERGED)
