@@ -51,11 +51,28 @@ def runtime(request: pytest.FixtureRequest) -> Run:
     return run
 
 
+def asked(model: Path) -> tuple[list[str], Inputs]:
+    """Names of all outputs, and some inputs."""
+    graph = load_graph(model).graph
+    inputs = random_inputs(graph, np.random.default_rng(1), batch=2, length=5)
+    return [str(value.name) for value in graph.outputs], inputs
+
+
+def takes(run: Run, backbone: Path) -> bool:
+    """Whether a runtime runs the bare backbone: OpenVINO has no If whose branches give values of different ranks."""
+    names, inputs = asked(backbone)
+    try:
+        run(backbone, inputs, names)
+    except RuntimeError as error:
+        if "dynamic rank" not in str(error):
+            raise
+        return False
+    return True
+
+
 def assert_agrees(run: Run, backbone: Path, model: Path) -> None:
     """All outputs are ONNX Runtime's, and the adapter makes a difference."""
-    graph = load_graph(model).graph
-    names = [str(value.name) for value in graph.outputs]
-    inputs = random_inputs(graph, np.random.default_rng(1), batch=2, length=5)
+    names, inputs = asked(model)
     got, numbers = run(model, inputs, names), Numbers.of(ir.DataType.FLOAT)
     check = agreement(run_model(model, inputs, names, None), got, numbers)
     assert check.ok, check
@@ -99,5 +116,7 @@ def test_an_encoder_decoder(
     adapter = trained(generator.model)
     detach(generator.model)
     graft_directory(generator.graphs, adapter, tmp_path / "merged", form=Form.PLAIN)
-    for path in sorted((tmp_path / "merged").glob("*.onnx")):
-        assert_agrees(runtime, generator.graphs / path.name, path)
+    graphs = [path for path in sorted(generator.graphs.glob("*.onnx")) if takes(runtime, path)]
+    assert "encoder_model.onnx" in {path.name for path in graphs}
+    for path in graphs:
+        assert_agrees(runtime, path, tmp_path / "merged" / path.name)
