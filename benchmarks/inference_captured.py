@@ -50,14 +50,15 @@ class _Bound:
     ) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._options = _run_of(graph)
+        self._options = _options_of(graph)
         self._copied: dict[str, OrtValue] = {}
         for name, value in feeds.items():
             if not isinstance(value, OrtValue):
                 self._copied[name] = OrtValue.ortvalue_from_shape_and_type(value.shape, value.dtype, device, 0)
             self._binding.bind_ortvalue_input(name, self._copied.get(name, value))
         names = [output.name for output in session.get_outputs()]
-        like = session.run(names, dict(feeds), _run_of(_NOT_CAPTURED))  # a graph has no shapes of outputs before a run
+        # What shapes outputs have only a run tells.
+        like = session.run(names, dict(feeds), _options_of(_NOT_CAPTURED))
         self._outputs = [OrtValue.ortvalue_from_shape_and_type(a.shape, a.dtype, device, 0) for a in like]
         for name, value in zip(names, self._outputs, strict=True):
             self._binding.bind_ortvalue_output(name, value)
@@ -70,7 +71,7 @@ class _Bound:
         return [value.numpy().copy() for value in self._outputs]  # on CPUs it is the memory of the next run's output
 
 
-def _run_of(graph: int) -> onnxruntime.RunOptions:
+def _options_of(graph: int) -> onnxruntime.RunOptions:
     """Options of a run that captures this graph, or replays it; -1 for a run that does neither."""
     options = onnxruntime.RunOptions()
     options.add_run_config_entry(_GRAPH, str(graph))
