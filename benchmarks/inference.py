@@ -75,12 +75,13 @@ from tqdm import tqdm
 
 from benchmarks.inference_choices import PRECISIONS, Arm
 from benchmarks.inference_models import MODELS, Models
-from benchmarks.inference_sessions import Setup, open_session, share_pool
+from benchmarks.inference_sessions import Setup, share_pool
 from benchmarks.inference_source import SIZES, Source
 from benchmarks.inference_times import CLOCKS, Plan, Row, figures_of, measure
 from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.bank import BankLayout
 from compacter_core.linkage.description import read_description
+from compacter_exporters.graph import load_graph
 from compacter_exporters.optimise.choices import Precision, Target
 from compacter_runtime.providers import choose_providers
 
@@ -90,8 +91,7 @@ _BASES: Final = ("backbone", "exported", "merged", "kernels", "bank")
 
 def sizes_in_memory(models: Models) -> dict[str, int]:
     """Bytes of one resident adapter of the bank, and of its file, of which a part is the description of its tensors."""
-    metadata = open_session(models, Arm.BANK).get_modelmeta().custom_metadata_map
-    layout = BankLayout(read_description(metadata))
+    layout = BankLayout(read_description(load_graph(models.path(Arm.BANK)).metadata_props))
     adapter = models.source.adapter()
     resident = sum(array.nbytes for array in layout.entry(adapter).values())
     tensors = sum(array.nbytes for array in adapter.tensors.values())

@@ -12,6 +12,7 @@ import onnxruntime
 from onnxruntime import OrtValue
 
 from compacter_runtime.model_inputs import Array
+from compacter_runtime.providers import device_of
 
 _GRAPH: Final = "gpu_graph_id"
 _NOT_CAPTURED: Final = -1
@@ -21,13 +22,12 @@ class Captured:
     """A session's runs.
 
     Args:
-        session: opened with the CUDA provider's option `enable_cuda_graph`.
-        device: "cuda". On "cpu", where nothing is captured, runs give the same from bound inputs and outputs.
+        session: opened with the CUDA provider's option `enable_cuda_graph`. On a CPU nothing is captured, and runs give
+            the same from bound inputs and outputs.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, device: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
-        self._device = device
         self._bound: dict[tuple[Any, ...], _Bound] = {}
 
     def __call__(self, feeds: Mapping[str, Any]) -> list[Array]:
@@ -38,17 +38,16 @@ class Captured:
         """
         shape = tuple((name, np.shape(value)) for name, value in feeds.items() if not isinstance(value, OrtValue))
         if shape not in self._bound:
-            self._bound[shape] = _Bound(self._session, self._device, feeds, graph=1 + len(self._bound))
+            self._bound[shape] = _Bound(self._session, feeds, graph=1 + len(self._bound))
         return self._bound[shape].run(feeds)
 
 
 class _Bound:
     """Inputs and outputs of one shape in their places."""
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, device: str, feeds: Mapping[str, Any], graph: int
-    ) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, feeds: Mapping[str, Any], graph: int) -> None:
         self._session = session
+        device = device_of(session)
         self._binding = session.io_binding()
         self._options = _options_of(graph)
         self._copied: dict[str, OrtValue] = {}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from compacter_core.linkage.kinds import Linkage
 from compacter_exporters.forms import Form
 from compacter_exporters.optimise.choices import Precision, Target
 
@@ -46,19 +47,13 @@ class Arm(StrEnum):
         return self in (Arm.BACKBONE, Arm.FUSED, Arm.APART, Arm.ONNXSCRIPT)
 
     @property
-    def is_bank(self) -> bool:
-        """Whether each row has another adapter."""
-        return self in (Arm.BANK, Arm.SHARED, Arm.BANK_KERNELS, Arm.SHARED_KERNELS)
-
-    @property
-    def is_swappable(self) -> bool:
-        """Whether its adapter is given with the run."""
-        return self in (Arm.SWAPPABLE, Arm.SWAPPABLE_KERNELS)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its adapters are given with the run."""
-        return self.is_swappable or self.is_bank
+    def linkage(self) -> Linkage | None:
+        """How its graph takes adapters; None for a graph that `graft` does not make."""
+        if self in (Arm.SWAPPABLE, Arm.SWAPPABLE_KERNELS):
+            return Linkage.SWAPPABLE
+        if self in (Arm.BANK, Arm.SHARED, Arm.BANK_KERNELS, Arm.SHARED_KERNELS):
+            return Linkage.BANK
+        return Linkage.MERGED if self.is_merged or self is Arm.MERGED_KERNELS else None
 
     @property
     def shares_norms(self) -> bool:

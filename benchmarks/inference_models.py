@@ -1,7 +1,8 @@
 """The graphs that the inference benchmark runs, for each target."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final
@@ -15,14 +16,12 @@ from transformers import BertConfig
 from benchmarks.inference_choices import Arm
 from benchmarks.inference_source import Source
 from compacter_core.adapter import Adapter
+from compacter_core.errors import CompacterError, ErrorCode
 from compacter_core.linkage.kinds import Linkage
-from compacter_exporters.graft import graft
 from compacter_exporters.graph import load_graph
-from compacter_exporters.linkage.bank import graft_bank
-from compacter_exporters.linkage.swappable import graft_swappable
 from compacter_exporters.optimise.choices import Fuser, Precision, Target
-from compacter_exporters.optimise.open_recipe import build_open
-from compacter_exporters.optimise.recipe import Recipe, build, prepared
+from compacter_exporters.optimise.open_recipe import build_linked
+from compacter_exporters.optimise.recipe import Recipe, prepared
 from compacter_exporters.optimise.sums import keep_sums_apart
 
 Maker = Callable[[Path], Any]
@@ -54,7 +53,7 @@ class Models(ABC):
         """The graph of an arm.
 
         Raises:
-            FileNotFoundError: for AdapterHub's own export, which `benchmarks.adapterhub_export` makes.
+            CompacterError: E704 for AdapterHub's own export, which `benchmarks.adapterhub_export` makes.
         """
         graph = self._graph_of(arm)
         path = self._folder / graph.file
@@ -79,6 +78,22 @@ class Models(ABC):
     def _graph_of(self, arm: Arm) -> Arm:
         return self.single if arm is Arm.ROWS else arm
 
+    def _grafted(self, arms: Iterable[Arm], backbone: Callable[[], Path], precision: Precision) -> dict[Arm, Maker]:
+        """What grafts into a backbone, for those of the arms whose graphs are grafted."""
+        return {
+            arm: partial(self._graft, arm, linkage, backbone, precision) for arm in arms if (linkage := arm.linkage)
+        }
+
+    def _graft(
+        self, arm: Arm, linkage: Linkage, backbone: Callable[[], Path], precision: Precision, path: Path
+    ) -> None:
+        """As `graft --target` does in that precision; for the arm merged without what is best for the target."""
+        adapter = self.template(arm)
+        recipe = Recipe(self.target, precision)
+        if arm is not Arm.MERGED:
+            recipe = Recipe.best_known(self.target, precision, arm.form, adapter)
+        build_linked(backbone(), adapter, path, linkage, recipe)
+
 
 class CpuModels(Models):
     """Graphs for CPUs: in int8 the backbone is quantised before adapters go in, so that all arms have the same one."""
@@ -91,13 +106,13 @@ class CpuModels(Models):
         return self.source.directory / self.precision
 
     def _graphs(self) -> Mapping[Arm, Maker]:
+        arms = [arm for arm in Arm if arm is not Arm.MERGED_ONNXSCRIPT]
         return {
             Arm.BACKBONE: self._backbone,
             Arm.FUSED: self._fused,
             Arm.APART: self._apart,
-            Arm.MERGED: lambda path: graft(self.path(Arm.BACKBONE), self.source.file, path),
-            **{arm: self._merged(arm) for arm in (Arm.MERGED_APART, Arm.MERGED_KERNELS)},
-            **{arm: self._opened(arm) for arm in Arm if arm.is_open},
+            # In fp32 weights are left as they are, int8 too.
+            **self._grafted(arms, lambda: self.path(Arm.BACKBONE), Precision.FP32),
             Arm.ADAPTERHUB: _not_ours,
             Arm.ADAPTERHUB_FUSED: lambda path: _optimise(self.path(Arm.ADAPTERHUB), path, self.source.config),
         }
@@ -119,19 +134,6 @@ class CpuModels(Models):
             ir.save(model, whole, external_data=f"{whole.name}.data")
         self._in_precision(onnx.load(whole), path)
 
-    def _merged(self, arm: Arm) -> Maker:
-        """As `graft --target cpu` makes it. Its precision fp32 leaves the backbone's weights as they are, int8 too."""
-
-        def make(path: Path) -> None:
-            recipe = Recipe.best_known(Target.CPU, Precision.FP32, arm.form, self.source.adapter())
-            build(self.path(Arm.BACKBONE), self.source.file, path, recipe)
-
-        return make
-
-    def _opened(self, arm: Arm) -> Maker:
-        open_for = graft_bank if arm.is_bank else graft_swappable
-        return lambda path: open_for(self.path(Arm.BACKBONE), self.template(arm), path, sums_apart=True, form=arm.form)
-
     def _in_precision(self, model: onnx.ModelProto, path: Path) -> None:
         if self.precision is Precision.INT8:
             quantize_dynamic(model, path, weight_type=QuantType.QInt8, use_external_data_format=True)
@@ -140,7 +142,7 @@ class CpuModels(Models):
 
 
 class CudaModels(Models):
-    """Graphs for the CUDA provider, as `graft --target cuda` makes them, and the bare backbone made alike."""
+    """Graphs for the CUDA provider, and the bare backbone made alike."""
 
     target = Target.CUDA
     single = Arm.MERGED_ONNXSCRIPT
@@ -150,33 +152,22 @@ class CudaModels(Models):
         return self.source.directory / f"{self.target}-{self.precision}"
 
     def _graphs(self) -> Mapping[Arm, Maker]:
+        arms = [arm for arm in Arm if not arm.uses_kernels and arm is not Arm.MERGED_APART]
         return {
             Arm.BACKBONE: self._bare(Fuser.NONE),
             Arm.FUSED: self._bare(Fuser.TRANSFORMERS),
             Arm.ONNXSCRIPT: self._bare(Fuser.ONNXSCRIPT),
-            Arm.MERGED: self._merged(Fuser.NONE),
-            Arm.MERGED_ONNXSCRIPT: self._merged(Fuser.ONNXSCRIPT),
-            **{arm: self._opened(arm) for arm in Arm if arm.is_open and not arm.uses_kernels},
+            **self._grafted(arms, self.source.exported, self.precision),
         }
-
-    def _recipe(self, fuser: Fuser) -> Recipe:
-        return Recipe(self.target, self.precision, fuser)
 
     def _bare(self, fuser: Fuser) -> Maker:
         def make(path: Path) -> None:
             with TemporaryDirectory() as name:
-                recipe, adapter = self._recipe(fuser), self.source.adapter()
+                recipe, adapter = Recipe(self.target, self.precision, fuser), self.source.adapter()
                 made = prepared(self.source.exported(), Path(name), recipe, adapter, lambda _: None)
                 _save(onnx.load(made), path)
 
         return make
-
-    def _merged(self, fuser: Fuser) -> Maker:
-        return lambda path: build(self.source.exported(), self.source.file, path, self._recipe(fuser))
-
-    def _opened(self, arm: Arm) -> Maker:
-        linkage, recipe = Linkage.BANK if arm.is_bank else Linkage.SWAPPABLE, self._recipe(Fuser.ONNXSCRIPT)
-        return lambda path: build_open(self.source.exported(), self.template(arm), path, linkage, recipe)
 
 
 MODELS: Final[Mapping[Target, type[Models]]] = {kind.target: kind for kind in (CpuModels, CudaModels)}
@@ -188,7 +179,12 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _not_ours(path: Path) -> None:
-    raise FileNotFoundError(f"{path}: made by .venv-interop/bin/python -m benchmarks.adapterhub_export")
+    raise CompacterError(
+        ErrorCode.E704,
+        "there is no export of AdapterHub's",
+        value=str(path),
+        remedy="Make it: .venv-interop/bin/python -m benchmarks.adapterhub_export DIRECTORY",
+    )
 
 
 def _optimise(source: Path, target: Path, config: BertConfig) -> None:

@@ -123,7 +123,7 @@ def _call(models: Models, arm: Arm, setup: Setup, rows: int) -> Call:
 def _run_of(session: onnxruntime.InferenceSession, setup: Setup) -> Run:
     if not setup.cuda_graphs:
         return lambda feeds, options: session.run(None, feeds, options)
-    captured = Captured(session, device_of(session))
+    captured = Captured(session)
     return lambda feeds, _: captured(feeds)  # adapters are inputs on GPUs, and there are no options of a run
 
 

@@ -89,12 +89,17 @@ def _opening(models: Models, arms: Sequence[Arm], plan: Plan, generator: np.rand
     return {name: _times(calls, shape, plan, generator) for name, shape in plan.shapes.items()}
 
 
-def _times(calls: Mapping[Arm, Call], shape: tuple[int, int], plan: Plan, generator: np.random.Generator) -> Times:
-    x: dict[str, Any] = {
+def inputs_of(shape: tuple[int, int], generator: np.random.Generator) -> dict[str, Any]:
+    """Rows of random tokens without padding."""
+    return {
         "input_ids": generator.integers(0, VOCABULARY, shape),
         "attention_mask": np.ones(shape, np.int64),
         "token_type_ids": np.zeros(shape, np.int64),
     }
+
+
+def _times(calls: Mapping[Arm, Call], shape: tuple[int, int], plan: Plan, generator: np.random.Generator) -> Times:
+    x = inputs_of(shape, generator)
     runs = {arm: partial(call, x) for arm, call in calls.items()}
     return rounds(runs, plan.seconds / plan.openings, generator, fewest=_FEWEST, clock=CLOCKS[plan.clock])
 

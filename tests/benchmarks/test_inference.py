@@ -24,10 +24,12 @@ from tests.benchmarks.openings import ARMS, SHAPES
 
 ROOT = Path(__file__).parents[2]
 CPU_GRAPHS = {
-    Arm.MERGED_APART: ["merged"],
-    Arm.MERGED_KERNELS: ["merged", "--form", "sublayer"],
-    Arm.SWAPPABLE: ["swappable"],
-    Arm.BANK: ["bank"],
+    Arm.MERGED: [],
+    Arm.MERGED_APART: ["--target", "cpu"],
+    Arm.MERGED_KERNELS: ["--target", "cpu", "--form", "sublayer"],
+    Arm.SWAPPABLE: ["--target", "cpu", "--linkage", "swappable"],
+    Arm.BANK: ["--target", "cpu", "--linkage", "bank"],
+    Arm.BANK_KERNELS: ["--target", "cpu", "--linkage", "bank", "--form", "sublayer"],
 }
 SECONDS = st.floats(0.5, 2.0)
 
@@ -56,8 +58,7 @@ def test_graphs_for_cpus_are_those_that_graft_writes(
     models = tiny[precision]
     backbone, measured = models.path(Arm.BACKBONE), models.path(arm)
     written = measured.with_name(f"written-{measured.name}")
-    options = ["--target", "cpu", "--linkage", *CPU_GRAPHS[arm]]
-    assert main(["graft", str(backbone), str(models.source.file), "-o", str(written), *options]) == 0
+    assert main(["graft", str(backbone), str(models.source.file), "-o", str(written), *CPU_GRAPHS[arm]]) == 0
     assert measured.read_bytes() == written.read_bytes()
     assert verify(measured, models.source.file).ok
 
@@ -166,6 +167,13 @@ def test_there_is_an_opening_and_a_shape(
         inference.main()
     assert stop.value.code == 2
     assert f"argument {words[0]}" in capsys.readouterr().err
+
+
+def test_an_export_of_adapterhub_is_asked_for(tiny: dict[Precision, Models]) -> None:
+    for arm in (Arm.ADAPTERHUB, Arm.ADAPTERHUB_FUSED):
+        with pytest.raises(CompacterError, match=r"benchmarks\.adapterhub_export") as caught:
+            tiny[Precision.FP32].path(arm)
+        assert caught.value.code is ErrorCode.E704
 
 
 def test_a_session_that_cannot_be_opened_is_said_with_its_arm(tiny: dict[Precision, Models]) -> None:

@@ -14,6 +14,7 @@ from benchmarks.inference_captured import Captured
 from benchmarks.inference_choices import PRECISIONS, Arm
 from benchmarks.inference_models import CudaModels, Models
 from benchmarks.inference_source import another
+from benchmarks.inference_times import inputs_of
 from compacter_core.cli.main import main
 from compacter_exporters.graph import load_graph
 from compacter_exporters.optimise.choices import Precision, Target
@@ -35,8 +36,7 @@ def _cuda(tiny: dict[Precision, Models], request: pytest.FixtureRequest) -> Mode
 
 
 def inputs(rows: int, tokens: int, seed: int) -> dict[str, Any]:
-    ids = np.random.default_rng(seed).integers(0, 1000, (rows, tokens))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    return inputs_of((rows, tokens), np.random.default_rng(seed))
 
 
 def opened(path: Path) -> onnxruntime.InferenceSession:
@@ -80,7 +80,7 @@ def test_bound_runs_give_what_runs_give_at_every_shape_and_for_every_input(
     choice = None
     if isinstance(adapters, Bank):
         choice = [adapters.add(another(models.source.adapter(), index)) for index in range(3)]
-    captured, seen = Captured(session, "cpu"), []
+    captured, seen = Captured(session), []
     for seed, (rows, tokens) in enumerate([(3, 5), (2, 7), (3, 5), (2, 7), (3, 5)]):
         chosen = adapters.choose(choice and choice[:rows], rows)
         feeds = {**inputs(rows, tokens, seed), **chosen.feeds(np.arange(rows)[::-1])}
@@ -97,6 +97,7 @@ def test_a_shape_has_a_graph_of_its_own_and_the_run_that_finds_the_outputs_has_n
     class Observed:
         def __init__(self, session: Any) -> None:
             self.io_binding, self.get_outputs = session.io_binding, session.get_outputs
+            self.get_providers = session.get_providers
             self._session = session
 
         def run(self, names: Any, feeds: Any, options: Any) -> Any:
@@ -109,7 +110,7 @@ def test_a_shape_has_a_graph_of_its_own_and_the_run_that_finds_the_outputs_has_n
 
     graphs: list[str] = []
     observed: Any = Observed(opened(tiny[Precision.FP32].path(Arm.MERGED)))
-    captured = Captured(observed, "cpu")
+    captured = Captured(observed)
     for rows, tokens in [(1, 4), (2, 4), (1, 4), (2, 4)]:
         captured(inputs(rows, tokens, 0))
     assert graphs == ["-1", "1", "-1", "2", "1", "2"]
@@ -120,7 +121,7 @@ def test_values_on_the_device_are_bound_where_they_are(tiny: dict[Precision, Mod
     feeds = inputs(1, 4, 0)
     first, second = (np.array(row) for row in ([[1, 1, 1, 1]], [[1, 1, 0, 0]]))
     here = OrtValue.ortvalue_from_numpy(first.copy(), "cpu", 0)
-    captured = Captured(session, "cpu")
+    captured = Captured(session)
     before = captured({**feeds, "attention_mask": here})
     here.update_inplace(second)
     after = captured({**feeds, "attention_mask": here})
